@@ -1,0 +1,58 @@
+"""What can go wrong, named for the situation. Every message says what to do.
+
+RipeloopError
+├── SettingsError   a setting is missing or wrong; nothing was started
+├── BadImage        the bytes are not an image that can be classified
+├── BadModel        the model cannot be used; the message says why
+├── BadRecord       a spool file or a message is not what its writer promised
+├── Offline         the other side cannot be reached now; later may help
+├── Refused         the other side said no; the same again will not help
+├── NotFound        nothing has that name
+├── SpoolFull       the spool has no room; the image is dropped and counted
+├── TooLarge        a message is over the hub's limit
+└── HubLost         the hub failed for good; the process must end and be restarted
+"""
+
+
+class RipeloopError(Exception):
+    """The root: catch it to answer any failure this project knows by name."""
+
+
+class SettingsError(RipeloopError):
+    """A setting is missing or wrong."""
+
+
+class BadImage(RipeloopError):
+    """The bytes are not an image that can be classified."""
+
+
+class BadModel(RipeloopError):
+    """The model cannot be used."""
+
+
+class BadRecord(RipeloopError):
+    """A spool file or a message is not what its writer promised."""
+
+
+class Offline(RipeloopError):
+    """The other side cannot be reached now."""
+
+
+class Refused(RipeloopError):
+    """The other side said no, and would say so again."""
+
+
+class NotFound(RipeloopError):
+    """Nothing has that name."""
+
+
+class SpoolFull(RipeloopError):
+    """The spool has no room for this image."""
+
+
+class TooLarge(RipeloopError):
+    """A message is over the hub's limit."""
+
+
+class HubLost(RipeloopError):
+    """The hub failed for good; only a new process helps."""

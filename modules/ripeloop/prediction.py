@@ -1,0 +1,93 @@
+"""What a model says of one image, and the record of an image it was unsure of."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from ripeloop.errors import BadRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One tag and the probability, 0 to 1, the model gives it."""
+
+    tag: str
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Flagged:
+    """The record of one flagged image; with the image it is all the sampler needs.
+
+    `id` is the SHA-256 of the posted bytes in lower-case hex, `captured_at` the UTC time the image was posted:
+    the two together name one flagging, so that a replay can be told from the same image posted twice.
+    `predictions` stand in the model's order.
+    """
+
+    id: str
+    captured_at: datetime
+    reason: str
+    predictions: tuple[Prediction, ...]
+    model: str = ""
+    content_type: str = "application/octet-stream"
+
+    def to_json(self) -> bytes:
+        """One line of ASCII JSON, as it stands in the spool and in messages."""
+        return json.dumps(
+            {
+                "id": self.id,
+                "capturedAt": format_time(self.captured_at),
+                "reason": self.reason,
+                "predictions": [{"tag": p.tag, "probability": round(p.probability, 8)} for p in self.predictions],
+                "model": self.model,
+                "contentType": self.content_type,
+            },
+            separators=(",", ":"),
+        ).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Flagged:
+        """The record in `data`; unknown fields are ignored. Raises BadRecord."""
+        try:
+            fields: dict[str, Any] = json.loads(data)
+            record = cls(
+                id=_image_id(fields["id"]),
+                captured_at=parse_time(fields["capturedAt"]),
+                reason=str(fields["reason"]),
+                predictions=tuple(
+                    Prediction(str(p["tag"]), float(p["probability"])) for p in fields.get("predictions", ())
+                ),
+                model=str(fields.get("model", "")),
+                content_type=str(fields.get("contentType", "application/octet-stream")),
+            )
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise BadRecord(f"not the record of a flagged image: {error!r}") from error
+        return record
+
+
+def image_id(image: bytes) -> str:
+    """The one name of an image everywhere: the SHA-256 of its bytes, lower-case hex, 64 characters."""
+    return hashlib.sha256(image).hexdigest()
+
+
+def format_time(moment: datetime) -> str:
+    """UTC in ISO 8601 with microseconds, such as `2026-11-22T02:10:00.000001Z`; sorts as text."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def parse_time(text: str) -> datetime:
+    """The moment `format_time` wrote. Raises ValueError; a time without a zone is refused."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"{text!r} has no time zone")
+    return moment.astimezone(UTC)
+
+
+def _image_id(value: object) -> str:
+    if not isinstance(value, str) or len(value) != 64 or set(value) - set("0123456789abcdef"):
+        raise ValueError(f"{value!r} is not an image id")
+    return value

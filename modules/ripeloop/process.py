@@ -1,0 +1,83 @@
+"""How every program of this project starts and ends: logs, signals and exit codes in one place."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+import click
+
+from ripeloop import log as logs
+from ripeloop.errors import HubLost, SettingsError
+
+log = logging.getLogger(__name__)
+
+STOPPED_BY_HUB = 1
+BAD_SETTINGS = 2
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def log_options(command: Command) -> Command:
+    """Add `--log-level` and `--log-json` to a click command; pass both on to `run`."""
+    level = click.option(
+        "--log-level",
+        type=click.Choice(["debug", "info", "warning", "error"]),
+        default="info",
+        help="The least serious event to log.",
+    )
+    as_json = click.option("--log-json", is_flag=True, help="Log JSON, one object a line, for a log collector.")
+    return level(as_json(command))
+
+
+def run(program: Coroutine[Any, Any, None], *, log_level: str, log_json: bool) -> None:
+    """Run `program` until it ends or SIGTERM or SIGINT asks it to; then it is cancelled and may clean up.
+
+    Exits 2 with one line for a SettingsError, and 1 at once for HubLost: the SDK's threads may hang for ever, and
+    the edge runtime starts the module again.
+    """
+    logs.configure(log_level, as_json=log_json)
+    failed: list[BaseException] = []
+    try:
+        asyncio.run(_until_signalled(program))
+    except* (SettingsError, HubLost) as errors:  # raising in here would wrap what is raised in a group
+        failed.append(_first(errors))
+    if not failed:
+        return
+    if isinstance(failed[0], SettingsError):
+        sys.stderr.write(f"error: {failed[0]}\n")
+        sys.exit(BAD_SETTINGS)
+    log.error("%s", failed[0])
+    logging.shutdown()
+    os._exit(STOPPED_BY_HUB)
+
+
+async def _until_signalled(program: Coroutine[Any, Any, None]) -> None:
+    task = asyncio.ensure_future(program)
+    stopped = False
+
+    def stop() -> None:
+        nonlocal stopped
+        stopped = True
+        task.cancel()
+
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stop)
+    try:
+        await task
+    except asyncio.CancelledError:
+        if not stopped:
+            raise
+
+
+def _first(errors: BaseExceptionGroup[Any]) -> BaseException:
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -1,0 +1,144 @@
+"""The bounded folder a flagged image waits in, shared by the two modules: the classifier puts, the sampler takes.
+
+One file an image, `{image id}.sample`: the record as one line of JSON, then the image's own bytes. One file means one
+rename, so there is never an image without its record. The spool is the truth; messages only wake the reader.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from ripeloop.errors import BadRecord, NotFound, SpoolFull
+from ripeloop.prediction import Flagged, image_id
+
+SUFFIX = ".sample"
+RECOUNT_SECONDS = 5.0
+STALE_SECONDS = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the spool may hold at most."""
+
+    bytes: int = 512 * 1024 * 1024
+    images: int = 10_000
+
+
+class Spool:
+    """The spool in `folder`, which is made if missing. Safe to use from threads and from two processes at once."""
+
+    def __init__(self, folder: Path, limits: Limits = Limits()) -> None:
+        self.folder = folder
+        self.limits = limits
+        self.aside = folder / "aside"
+        self.aside.mkdir(parents=True, exist_ok=True)
+        self._clear_unfinished()
+        self._counted_at = float("-inf")
+        self._bytes = self._images = 0
+
+    def put(self, flagged: Flagged, image: bytes) -> bool:
+        """Store the image with its record; False where the same image already waits. Raises SpoolFull, OSError.
+
+        On return the file stands under its name and outlives the process; `sync` makes it outlive a power cut.
+        """
+        path = self._path(flagged.id)
+        if path.exists():
+            return False
+        data = flagged.to_json() + b"\n" + image
+        self._make_room(len(data))
+        unfinished = self.folder / f"{flagged.id}.{os.getpid()}.{time.monotonic_ns()}.tmp"
+        try:
+            unfinished.write_bytes(data)
+            os.link(unfinished, path)  # unlike a rename it fails where another was first
+        except FileExistsError:
+            return False
+        finally:
+            with suppress(FileNotFoundError):
+                unfinished.unlink()
+        self._bytes += len(data)
+        self._images += 1
+        return True
+
+    def sync(self, id_: str) -> None:
+        """Make a stored image outlive a power cut. One that was taken meanwhile is fine."""
+        with suppress(FileNotFoundError):
+            _fsync(self._path(id_))
+        _fsync(self.folder)
+
+    def ids(self) -> list[str]:
+        """The ids of the images that wait, the longest waiting first."""
+        waiting = [(entry.stat().st_mtime_ns, entry.name) for entry in self._entries()]
+        return [name.removesuffix(SUFFIX) for _, name in sorted(waiting)]
+
+    def take(self, id_: str) -> tuple[Flagged, bytes]:
+        """The record and the image of `id_`; they stay until `remove`. Raises NotFound, BadRecord."""
+        try:
+            line, found, image = self._path(id_).read_bytes().partition(b"\n")
+        except FileNotFoundError:
+            raise NotFound(f"the spool holds no image {id_}") from None
+        if not found or image_id(image) != id_:
+            raise BadRecord(f"the spool file of {id_} is damaged")
+        flagged = Flagged.from_json(line)
+        if flagged.id != id_:
+            raise BadRecord(f"the spool file of {id_} holds the record of {flagged.id}")
+        return flagged, image
+
+    def remove(self, id_: str) -> None:
+        """Free the image; again changes nothing."""
+        self._path(id_).unlink(missing_ok=True)
+
+    def set_aside(self, id_: str) -> Path:
+        """Move a file that cannot be read to `aside/`, out of everybody's way but not lost; its new place."""
+        kept = self.aside / self._path(id_).name
+        with suppress(FileNotFoundError):
+            self._path(id_).replace(kept)
+        return kept
+
+    def usage(self) -> tuple[int, int]:
+        """The bytes and the images that wait now."""
+        sizes = [size for entry in self._entries() if (size := _size(entry)) is not None]
+        return sum(sizes), len(sizes)
+
+    def _make_room(self, size: int) -> None:
+        if not self._fits(size) or time.monotonic() - self._counted_at > RECOUNT_SECONDS:
+            self._bytes, self._images = self.usage()
+            self._counted_at = time.monotonic()
+        if not self._fits(size):
+            raise SpoolFull(f"the spool holds {self._images} images, {self._bytes} bytes; is the sampler running?")
+
+    def _fits(self, size: int) -> bool:
+        return self._bytes + size <= self.limits.bytes and self._images < self.limits.images
+
+    def _entries(self) -> Iterator[os.DirEntry[str]]:
+        with os.scandir(self.folder) as entries:
+            yield from (entry for entry in entries if entry.name.endswith(SUFFIX))
+
+    def _path(self, id_: str) -> Path:
+        return self.folder / f"{id_}{SUFFIX}"
+
+    def _clear_unfinished(self) -> None:
+        """Remove what a killed writer left half written; a file still being written is younger than that."""
+        for path in self.folder.glob("*.tmp"):
+            with suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > STALE_SECONDS:
+                    path.unlink()
+
+
+def _size(entry: os.DirEntry[str]) -> int | None:
+    try:
+        return entry.stat().st_size
+    except FileNotFoundError:  # taken between the listing and the look
+        return None
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

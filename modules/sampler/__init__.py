@@ -1,0 +1,1 @@
+"""The edge module that keeps flagged images, uploads them when online, and loses none."""

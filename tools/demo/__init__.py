@@ -1,0 +1,1 @@
+"""The whole system on a laptop, with drawn bananas or your own pictures."""

@@ -1,0 +1,1 @@
+"""The `ripeloop` command: what operators and scheduled jobs run."""

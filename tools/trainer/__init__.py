@@ -1,0 +1,1 @@
+"""Trains image classifiers on a frozen backbone and writes them in Custom Vision's export form."""
