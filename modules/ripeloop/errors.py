@@ -7,6 +7,7 @@ RipeloopError
 ├── BadRecord       a spool file or a message is not what its writer promised
 ├── Offline         the other side cannot be reached now; later may help
 ├── Refused         the other side said no; the same again will not help
+│   └── Denied      it says no to all of it: the credential, the container or the account is not in order
 ├── NotFound        nothing has that name
 ├── SpoolFull       the spool has no room; the image is dropped and counted
 ├── TooLarge        a message is over the hub's limit
@@ -40,6 +41,10 @@ class Offline(RipeloopError):
 
 class Refused(RipeloopError):
     """The other side said no, and would say so again."""
+
+
+class Denied(Refused):
+    """The other side says no whatever the item: the credential, the container or the account is not in order."""
 
 
 class NotFound(RipeloopError):

@@ -72,7 +72,7 @@ class Spool:
 
     def ids(self) -> list[str]:
         """The ids of the images that wait, the longest waiting first."""
-        waiting = [(entry.stat().st_mtime_ns, entry.name) for entry in self._entries()]
+        waiting = [(stat.st_mtime_ns, entry.name) for entry in self._entries() if (stat := _stat(entry))]
         return [name.removesuffix(SUFFIX) for _, name in sorted(waiting)]
 
     def take(self, id_: str) -> tuple[Flagged, bytes]:
@@ -101,7 +101,7 @@ class Spool:
 
     def usage(self) -> tuple[int, int]:
         """The bytes and the images that wait now."""
-        sizes = [size for entry in self._entries() if (size := _size(entry)) is not None]
+        sizes = [stat.st_size for entry in self._entries() if (stat := _stat(entry))]
         return sum(sizes), len(sizes)
 
     def _make_room(self, size: int) -> None:
@@ -129,9 +129,9 @@ class Spool:
                     path.unlink()
 
 
-def _size(entry: os.DirEntry[str]) -> int | None:
+def _stat(entry: os.DirEntry[str]) -> os.stat_result | None:
     try:
-        return entry.stat().st_size
+        return entry.stat()
     except FileNotFoundError:  # taken between the listing and the look
         return None
 

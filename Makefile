@@ -1,0 +1,57 @@
+# make demo   watch the whole system work on this computer      make test   run every check
+# Both set up everything they need, in .uv and .venv beside this file, from the lock file.
+
+UV_VERSION := 0.13.9
+# the first of these that is Python 3.11 or newer; name another with `make demo PYTHON=/path/to/python3`
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+UV := .uv/bin/uv
+RUN := .venv/bin
+EXTRAS := --extra classifier --extra sampler --extra tools
+IMAGES ?=
+
+export UV_PYTHON_DOWNLOADS := never
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test format lint pytest newer clean
+
+help: ## what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+demo: .venv/demo ## watch the whole system on this computer; IMAGES=DIR for your own pictures
+	@DEMO_IMAGES='$(IMAGES)' $(RUN)/python -m demo
+
+test: lint pytest newer ## run every check
+
+lint: .venv/test ## formatting, style, types and layers
+	$(RUN)/ruff format --check .
+	$(RUN)/ruff check .
+	$(RUN)/mypy
+	$(RUN)/lint-imports --no-logo
+
+pytest: .venv/test ## the tests
+	$(RUN)/pytest
+
+newer: .venv/test ## the quick tests again on each newer Python found here
+	@sh tests/newer.sh $(UV)
+
+format: .venv/test ## put the code into the project's form
+	$(RUN)/ruff format .
+	$(RUN)/ruff check --fix .
+
+clean: ## remove what the demo and the checks left
+	rm -rf .venv .uv .demo .cache
+
+$(UV):
+	@test -n '$(PYTHON)' || { echo 'error: no Python 3.11 or newer found; install one, or name it: make demo PYTHON=/path/to/python3' >&2; exit 1; }
+	@echo 'setting up (once, about a minute) ...'
+	@$(PYTHON) -m venv .uv || { echo 'error: this Python cannot make environments; on Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }
+	@.uv/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+.venv/demo: $(UV) uv.lock pyproject.toml
+	@$(UV) sync --frozen --inexact --python .uv/bin/python $(EXTRAS)
+	@touch $@
+
+.venv/test: $(UV) uv.lock pyproject.toml
+	@$(UV) sync --frozen --python .uv/bin/python $(EXTRAS) --all-groups
+	@touch $@ .venv/demo

@@ -1,0 +1,175 @@
+"""`python -m classifier`: answers images over HTTP, alone or as a module of IoT Edge."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from aiohttp import web
+
+from classifier.app import application, is_our_fault
+from classifier.classify import Classifier
+from classifier.handoff import Bounds, Handoff
+from classifier.model import load
+from classifier.settings import MAX_BODY, Settings, cores
+from classifier.summary import Counts, post_summaries, status
+from classifier.thresholds import Thresholds, follow
+from ripeloop import process
+from ripeloop.errors import BadModel, SettingsError
+from ripeloop.hub import open_hub
+from ripeloop.spool import Limits, Spool
+from ripeloop.uncertainty import Policy
+
+log = logging.getLogger("classifier")
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+STOP_SECONDS = 5.0  # for the answers under way when the process is asked to end
+
+
+async def serve(settings: Settings) -> None:
+    """Answer images until cancelled; then finish what is under way. Raises SettingsError, HubLost."""
+    logging.captureWarnings(capture=True)  # Pillow warns of odd files
+    logging.getLogger("aiohttp.server").addFilter(is_our_fault)
+    try:
+        model = await asyncio.to_thread(load, settings.model, settings.workers)
+    except BadModel as error:
+        raise SettingsError(f"--model: {error}") from error
+    log.info("model %s: %d tags (%s)", model.version, len(model.tags), ", ".join(model.tags[:10]))
+    spool = _spool(settings)
+    counts, thresholds = Counts(), Thresholds(settings.policy)
+
+    async def tell_status(_: Any) -> tuple[int, Any]:
+        usage = await asyncio.to_thread(spool.usage) if spool else (0, 0)
+        about = {"version": model.version, "tags": list(model.tags)}
+        return 200, status(counts, about, usage, thresholds.policy.to_reported())
+
+    async with AsyncExitStack() as stack:
+        hub = await stack.enter_async_context(
+            open_hub(os.environ, mailbox=settings.state / "mailbox.db", methods={"status": tell_status})
+        )
+        handoff = Handoff(spool, hub, counts, Bounds(wait=settings.handoff_wait)) if spool else None
+        if handoff:
+            await stack.enter_async_context(handoff.running())
+        classifier = Classifier(
+            model,
+            counts,
+            thresholds,
+            handoff,
+            workers=settings.workers,
+            max_in_flight=settings.max_in_flight,
+        )
+        stack.callback(classifier.close)
+        await stack.enter_async_context(_listening(classifier, settings))
+        await hub.report({"model": {"version": model.version, "tags": len(model.tags)}})
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(follow(hub, thresholds))
+            tasks.create_task(post_summaries(hub, counts, model.version, settings.summary_seconds))
+
+
+@asynccontextmanager
+async def _listening(classifier: Classifier, settings: Settings) -> AsyncIterator[None]:
+    app = application(classifier, max_body=settings.max_body)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_SECONDS)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, settings.host, settings.port)
+        try:
+            await site.start()
+        except OSError as error:
+            raise SettingsError(_why_not_listening(settings, error)) from error
+        for address in runner.addresses:
+            log.info("listening on http://%s:%d", *address[:2])
+        yield
+    finally:
+        await runner.cleanup()
+
+
+def _why_not_listening(settings: Settings, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"port {settings.port} is in use: choose another with --port"
+    if error.errno == errno.EACCES:
+        return f"port {settings.port} may not be opened by this user: choose one above 1023 with --port"
+    return f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}"
+
+
+def _spool(settings: Settings) -> Spool | None:
+    if settings.spool is None:
+        log.info("without --spool no image is kept")
+        return None
+    try:
+        return Spool(settings.spool, settings.spool_limits)
+    except OSError as error:
+        raise SettingsError(f"--spool {settings.spool} cannot be used: {error.strerror or error}") from error
+
+
+_SHARE = click.FloatRange(0, 1)
+_FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+def _option(name: str, default: Any, type_: Any, help_: str) -> Callable[[Command], Command]:
+    return click.option(name, default=default, type=type_, show_default=True, show_envvar=True, help=help_)
+
+
+@click.command()
+@click.option(
+    "--model",
+    required=True,
+    type=click.Path(path_type=Path),
+    show_envvar=True,
+    help="A Custom Vision ONNX export: the zip, its folder or the .onnx file.",
+)
+@_option("--host", "0.0.0.0", str, "The address to listen on.")  # noqa: S104
+@_option("--port", 8080, click.IntRange(0, 65535), "The port to listen on; 0 takes a free one and logs it.")
+@click.option(
+    "--spool",
+    type=_FOLDER,
+    show_envvar=True,
+    help="The folder where uncertain images wait for the sampler. Without it none is kept.",
+)
+@_option("--spool-bytes", Limits().bytes, click.IntRange(min=1), "What the spool may hold, in bytes.")
+@_option("--spool-images", Limits().images, click.IntRange(min=1), "What the spool may hold, in images.")
+@_option("--state", "state", _FOLDER, "The folder for messages that must outlive the process.")
+@_option("--max-body", MAX_BODY, click.IntRange(min=1), "The largest request taken, in bytes.")
+@_option("--workers", 0, click.IntRange(0, 256), "Images classified at once; 0: one a core.")
+@_option("--max-in-flight", 64, click.IntRange(min=1), "Requests held at once; more are told to come again.")
+@_option(
+    "--handoff-wait",
+    0.05,
+    click.FloatRange(0, 10),
+    "Seconds an answer waits for its uncertain image to be in the spool; 0 never waits.",
+)
+@_option("--summary-seconds", 60.0, click.FloatRange(min=0, min_open=True), "Seconds between summaries to the cloud.")
+@_option("--min-confidence", Policy().min_confidence, _SHARE, "Keep images whose highest probability is below; 0: off.")
+@_option("--min-margin", Policy().min_margin, _SHARE, "Keep images whose two best tags are closer; 0: off.")
+@_option("--max-entropy", Policy().max_entropy, click.FloatRange(min=0), "Keep images of a higher entropy, in nats.")
+@_option("--audit-share", Policy().audit_share, _SHARE, "The share of all images kept whatever the model thought.")
+@process.log_options
+def main(log_level: str, log_json: bool, **options: Any) -> None:
+    """Answer images as the exported Custom Vision container does, and keep the uncertain ones.
+
+    Example: python -m classifier --model export.zip --port 8080, then
+    curl --data-binary @picture.jpg http://localhost:8080/image
+
+    The thresholds hold until the module twin says otherwise.
+    """
+    process.run(_run(options), log_level=log_level, log_json=log_json)
+
+
+async def _run(options: dict[str, Any]) -> None:
+    options["workers"] = options["workers"] or cores()
+    options["spool_limits"] = Limits(options.pop("spool_bytes"), options.pop("spool_images"))
+    names = ("min_confidence", "min_margin", "max_entropy", "audit_share")
+    options["policy"] = Policy(**{name: options.pop(name) for name in names})
+    await serve(Settings(**options))
+
+
+if __name__ == "__main__":
+    main(auto_envvar_prefix="CLASSIFIER")

@@ -1,0 +1,49 @@
+"""Everything that can be set, read once at the start."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ripeloop.errors import SettingsError
+from ripeloop.spool import Limits
+from ripeloop.uncertainty import Policy
+
+MAX_BODY = 4 * 1024 * 1024  # what the Custom Vision container takes
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The classifier's settings. Raises SettingsError where two of them contradict each other.
+
+    `spool` None: uncertain images are not kept. `workers` images are classified at once, `max_in_flight` requests are
+    held at once; a camera's answer waits `handoff_wait` seconds at most for the spool. `policy` holds until the twin
+    says otherwise.
+    """
+
+    model: Path
+    host: str = "0.0.0.0"  # noqa: S104 - as the exported container: in a container nothing else can be reached
+    port: int = 8080
+    spool: Path | None = None
+    spool_limits: Limits = field(default_factory=Limits)
+    state: Path = Path("state")
+    max_body: int = MAX_BODY
+    workers: int = 1
+    max_in_flight: int = 64
+    handoff_wait: float = 0.05
+    summary_seconds: float = 60.0
+    policy: Policy = field(default_factory=Policy)
+
+    def __post_init__(self) -> None:
+        if self.max_in_flight < self.workers:
+            raise SettingsError(
+                f"--max-in-flight {self.max_in_flight} would leave some of the {self.workers} --workers idle; raise it"
+            )
+
+
+def cores() -> int:
+    """The processor cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

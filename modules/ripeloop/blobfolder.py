@@ -1,0 +1,212 @@
+"""A plain folder as a blob store: the embedded default, and the answer for devices without the blob module."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import fcntl
+import json
+import os
+import time
+import zlib
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from itertools import islice
+from pathlib import Path
+
+from ripeloop.blobname import METADATA_SUFFIX, Blob, check_metadata, check_name, is_name
+from ripeloop.errors import Denied, NotFound, Offline, Refused, RipeloopError
+
+UNFINISHED = ".unfinished"
+STALE_SECONDS = 3600.0
+LOCKS = 16
+PAGE = 100
+
+
+class FolderBlobs:
+    """The blobs of one folder, which is made when needed. Safe to use from tasks, threads and processes at once.
+
+    What `put` returned from outlives a power cut: the file and its folder are on disk, the metadata before the blob.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._unfinished = folder / UNFINISHED
+        self._clear_unfinished()
+
+    async def put(
+        self,
+        name: str,
+        data: bytes,
+        metadata: Mapping[str, str] | None = None,
+        content_type: str = "",  # noqa: ARG002 - a folder has no place for it
+    ) -> None:
+        """Store `data`; the content type is not kept."""
+        check_name(name)
+        check_metadata(metadata or {})
+        await asyncio.to_thread(self._put, name, data, dict(metadata or {}))
+
+    async def get(self, name: str) -> bytes:
+        """The bytes stored under `name`."""
+        check_name(name)
+        return await asyncio.to_thread(self._get, name)
+
+    async def list(self, prefix: str = "") -> AsyncIterator[Blob]:
+        """The blobs whose names start with `prefix`, a hundred at a time."""
+        found = self._walk("", prefix)
+        while page := await asyncio.to_thread(_page, found):
+            for blob in page:
+                yield blob
+
+    async def delete(self, name: str) -> None:
+        """Remove `name`."""
+        check_name(name)
+        await asyncio.to_thread(self._delete, name)
+
+    def _put(self, name: str, data: bytes, metadata: dict[str, str]) -> None:
+        path = self._folder / name
+        with _named_errors(name):
+            if path.is_file():
+                return
+            self._make_store()
+            _make_folder(path.parent)
+            with (
+                self._written(json.dumps(metadata).encode()) as unfinished_metadata,
+                self._written(data) as unfinished,
+                self._only_one(name),
+            ):
+                if path.is_file():
+                    return
+                # a writer that was killed may have left metadata without a blob: nobody sees it
+                unfinished_metadata.replace(_metadata_path(path))
+                _fsync(path.parent)
+                os.link(unfinished, path)
+                _fsync(path.parent)
+
+    def _make_store(self) -> None:
+        try:
+            _make_folder(self._unfinished)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise Denied(f"the blob folder {self._folder} cannot be made: part of its path is a file") from error
+
+    def _get(self, name: str) -> bytes:
+        try:
+            return (self._folder / name).read_bytes()
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            raise NotFound(f"the folder holds no blob {name!r}") from None
+        except OSError as error:
+            raise _in_our_words(error, name) from error
+
+    def _delete(self, name: str) -> None:
+        path = self._folder / name
+        with _named_errors(name):
+            if not path.is_file():
+                return
+            with self._only_one(name):
+                path.unlink(missing_ok=True)
+                _metadata_path(path).unlink(missing_ok=True)
+
+    def _walk(self, folder: str, prefix: str) -> Iterator[Blob]:
+        """The blobs below `folder` (empty, or ending in a slash) that start with `prefix`."""
+        with _named_errors(folder):
+            for name in _names(self._folder / folder, folder):
+                if name.endswith("/"):
+                    if name.startswith(prefix) or prefix.startswith(name):
+                        yield from self._walk(name, prefix)
+                elif name.startswith(prefix) and is_name(name) and (blob := self._blob(name)):
+                    yield blob
+
+    def _blob(self, name: str) -> Blob | None:
+        path = self._folder / name
+        try:
+            size = path.stat().st_size
+        except FileNotFoundError:  # deleted between the listing and the look
+            return None
+        try:
+            return Blob(name, size, dict(json.loads(_metadata_path(path).read_bytes())))
+        except (FileNotFoundError, ValueError, TypeError):  # a file that `put` did not write is a blob too
+            return Blob(name, size)
+
+    @contextmanager
+    def _written(self, data: bytes) -> Iterator[Path]:
+        """A file that holds `data` for sure, and is gone afterwards unless it was moved away."""
+        path = self._unfinished / f"{os.getpid()}.{time.monotonic_ns()}.{os.urandom(4).hex()}.tmp"
+        try:
+            with path.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+    @contextmanager
+    def _only_one(self, name: str) -> Iterator[None]:
+        """One writer at a time for `name`: blob and metadata are of the same put."""
+        lock = os.open(self._unfinished / f"{zlib.crc32(name.encode()) % LOCKS}.lock", os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
+
+    def _clear_unfinished(self) -> None:
+        """Remove what killed writers left half written; a file still being written is younger than that."""
+        for path in self._unfinished.glob("*.tmp"):
+            with suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > STALE_SECONDS:
+                    path.unlink()
+
+
+def _page(found: Iterator[Blob]) -> list[Blob]:
+    return list(islice(found, PAGE))
+
+
+def _names(path: Path, folder: str) -> list[str]:
+    """The names in `path` in the order of whole blob names, in which `a-b` comes before `a/b`."""
+    try:
+        with os.scandir(path) as entries:
+            names = [f"{folder}{entry.name}{'/' if entry.is_dir() else ''}" for entry in entries]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return sorted(name for name in names if not name.startswith(f"{folder}."))
+
+
+def _metadata_path(path: Path) -> Path:
+    return path.with_name(path.name + METADATA_SUFFIX)
+
+
+def _make_folder(path: Path) -> None:
+    """Make `path` with its parents, on disk for sure."""
+    if path.is_dir():
+        return
+    _make_folder(path.parent)
+    with suppress(FileExistsError):
+        path.mkdir()
+    _fsync(path.parent)
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _named_errors(name: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _in_our_words(error, name) from error
+
+
+def _in_our_words(error: OSError, name: str) -> RipeloopError:
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return Refused(f"{name!r} cannot be kept: part of its name is another blob's name")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return Denied(f"the blob folder may not be used ({error.strerror}): let this user write to it")
+    if error.errno == errno.ENAMETOOLONG:
+        return Refused(f"{name!r} is too long for this file system")
+    return Offline(f"the blob folder cannot be used now ({error.strerror}): is the disk full?")

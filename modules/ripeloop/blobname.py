@@ -1,0 +1,57 @@
+"""What every blob store takes: names and metadata that mean the same in a container and in a folder."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ripeloop.errors import Refused
+
+MAX_METADATA_BYTES = 8 * 1024
+METADATA_SUFFIX = ".meta.json"
+
+# printable ASCII; a segment is at most 200 characters, is not empty and starts with no dot
+_SEGMENT = re.compile(r"(?!\.)[ -.0-\[\]-~]{1,200}")
+_KEY = re.compile(r"[a-z_][a-z0-9_]*")
+_VALUE = re.compile(r"[!-~]([ -~]*[!-~])?")
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """What a listing says of one blob: its name, its size in bytes and its metadata (ASCII keys and values)."""
+
+    name: str
+    size: int
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+def is_name(name: str) -> bool:
+    """True for a name that every store takes."""
+    segments = name.split("/")
+    fits = len(name) <= 800 and not name.endswith(METADATA_SUFFIX)
+    return fits and all(_SEGMENT.fullmatch(segment) for segment in segments)
+
+
+def check_name(name: str) -> None:
+    """Raises Refused for a name that no blob may have."""
+    if not is_name(name):
+        raise Refused(
+            f"{name!r} cannot be a blob's name: use printable ASCII in segments of 1 to 200 characters that `/` "
+            f"divides, no segment starting with a dot, no backslash, not ending in {METADATA_SUFFIX}"
+        )
+
+
+def check_metadata(metadata: Mapping[str, str]) -> None:
+    """Raises Refused for metadata that HTTP headers cannot carry unchanged."""
+    for key, value in metadata.items():
+        if not _KEY.fullmatch(key):
+            raise Refused(f"{key!r} cannot be a metadata key: use lower-case letters, digits and _")
+        if not _VALUE.fullmatch(value):
+            raise Refused(
+                f"the metadata value of {key!r} cannot be sent: use printable ASCII without spaces at the ends, and "
+                "leave an empty one out"
+            )
+    size = sum(len(key) + len(value) for key, value in metadata.items())
+    if size > MAX_METADATA_BYTES:
+        raise Refused(f"the metadata is {size} bytes and a blob carries at most {MAX_METADATA_BYTES}: leave some out")

@@ -1,0 +1,266 @@
+"""The routes, the JSON and the refusals of the classifier, over real HTTP with a real model."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from classifier.app import application
+from classifier.classify import Classifier
+from classifier.handoff import Handoff
+from classifier.model import Model, load
+from classifier.summary import Counts
+from classifier.thresholds import Thresholds
+from colours import TAGS, files, model, picture, unsure_picture, zipped
+from ripeloop.prediction import image_id
+from ripeloop.spool import Spool
+from ripeloop.uncertainty import Policy
+from wire import Wire
+
+IMAGE_ROUTES = [
+    f"{prefix}/image{store}"
+    for prefix in ("", "/fruit", "/fruit/classify/iterations/Iteration1", "/fruit/detect/iterations/Iteration1")
+    for store in ("", "/nostore")
+]
+MAX_BODY = 100_000
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return load(zipped(tmp_path_factory.mktemp("model") / "e.zip"), 2)
+
+
+@asynccontextmanager
+async def serving(classifier: Classifier) -> AsyncIterator[TestClient[Any, Any]]:
+    async with TestClient(TestServer(application(classifier, max_body=MAX_BODY))) as client:
+        try:
+            yield client
+        finally:
+            classifier.close()
+
+
+@pytest.fixture
+async def client(loaded: Model) -> AsyncIterator[TestClient[Any, Any]]:
+    async with serving(Classifier(loaded, Counts(), Thresholds(Policy()))) as client:
+        yield client
+
+
+async def test_the_root_says_what_the_container_says(client: TestClient[Any, Any]) -> None:
+    async with client.get("/") as response:
+        assert await response.text() == "CustomVision.ai model host harness"
+    async with client.get("/healthz") as response:
+        assert response.status == 200
+
+
+@pytest.mark.parametrize("route", IMAGE_ROUTES)
+async def test_every_route_answers_in_the_containers_json(client: TestClient[Any, Any], route: str) -> None:
+    async with client.post(route, data=picture("blue")) as response:
+        assert response.status == 200
+        answer = await response.json()
+    assert list(answer) == ["id", "project", "iteration", "created", "predictions"]
+    assert (answer["id"], answer["project"], answer["iteration"]) == ("", "", "")
+    created = datetime.fromisoformat(answer["created"])
+    assert created.tzinfo is None
+    assert abs((datetime.now(UTC).replace(tzinfo=None) - created).total_seconds()) < 10
+    predictions = answer["predictions"]
+    assert [p["tagName"] for p in predictions] == list(TAGS)  # the model's order, not the likeliest first
+    assert [list(p) for p in predictions] == [["tagName", "probability", "tagId", "boundingBox"]] * 3
+    assert all(p["tagId"] == "" and p["boundingBox"] is None for p in predictions)
+    assert all(p["probability"] == round(p["probability"], 8) for p in predictions)
+    assert predictions[2]["probability"] > 0.99
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "application/octet-stream",
+        "image/jpeg",
+        "text/plain",
+        "application/json",
+        "application/x-www-form-urlencoded",
+        "",
+    ],
+)
+async def test_a_raw_body_is_an_image_whatever_its_content_type(
+    client: TestClient[Any, Any], content_type: str
+) -> None:
+    headers = {"Content-Type": content_type} if content_type else {}
+    skip = () if content_type else ("Content-Type",)
+    async with client.post("/image", data=picture(), headers=headers, skip_auto_headers=skip) as response:
+        assert response.status == 200, await response.text()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [("imageData", "a.png", b"image")],
+        [("imageData", None, b"image")],  # as the Custom Vision SDK posts it
+        [("file", "a.png", b"image")],
+        [("note", None, b"hello"), ("photo", "b.jpg", b"image")],
+        [("other", "a.txt", b"no image"), ("imageData", "a.png", b"image")],
+    ],
+)
+async def test_a_form_brings_its_image_in_imagedata_or_as_its_only_file(
+    client: TestClient[Any, Any], fields: list[tuple[str, str | None, bytes]]
+) -> None:
+    form = aiohttp.MultipartWriter("form-data")
+    for name, filename, value in fields:
+        part = form.append(picture("lime") if value == b"image" else value)
+        named = {"name": name, "filename": filename} if filename else {"name": name}
+        part.set_content_disposition("form-data", True, **named)
+    async with client.post("/image", data=form) as response:
+        answer = await response.json()
+        assert response.status == 200, answer
+    assert answer["predictions"][1]["probability"] > 0.99
+
+
+@pytest.mark.parametrize("text", ["file:///etc/passwd", "/etc/passwd", "http://127.0.0.1/a.png"])
+async def test_a_text_field_never_reads_a_file(client: TestClient[Any, Any], tmp_path: Path, text: str) -> None:
+    (tmp_path / "real.png").write_bytes(picture())
+    for value in (text, str(tmp_path / "real.png"), (tmp_path / "real.png").as_uri()):
+        for name in ("imageData", "url"):
+            form = aiohttp.FormData(default_to_multipart=True)
+            form.add_field(name, value)
+            async with client.post("/image", data=form) as response:
+                assert response.status == 400
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status", "code"),
+    [
+        (b"", {}, 400, "BadRequestImageFormat"),
+        (b"no image", {}, 400, "BadRequestImageFormat"),
+        (picture()[:60], {}, 400, "BadRequestImageFormat"),
+        (bytes(MAX_BODY + 1), {}, 413, "BadRequestImageSizeBytes"),
+        (b"--b\r\n\r\n", {"Content-Type": "multipart/form-data; boundary=b"}, 400, "BadRequestImageFormat"),
+        (b"x", {"Content-Type": "multipart/form-data"}, 400, "BadRequestImageFormat"),
+        (b"not packed", {"Content-Encoding": "gzip"}, 400, "BadRequestImageFormat"),
+    ],
+)
+async def test_a_refusal_is_json_with_the_right_status_and_words(
+    client: TestClient[Any, Any], body: bytes, headers: dict[str, str], status: int, code: str
+) -> None:
+    async with client.post("/image", data=body, headers=headers) as response:
+        problem = await response.json()
+    assert (response.status, problem["code"]) == (status, code)
+    assert len(problem["message"]) > 20
+
+
+async def test_other_paths_and_methods_are_refused_in_the_same_json(client: TestClient[Any, Any]) -> None:
+    for method, path, status in [
+        ("GET", "/image", 405),
+        ("POST", "/a/b/c", 404),
+        ("POST", "/p/guess/iterations/i/image", 404),
+        ("POST", "/url", 404),
+        ("POST", "/p/classify/iterations/i/url/nostore", 404),
+    ]:
+        async with client.request(method, path, json={"url": "http://127.0.0.1/"}) as response:
+            assert response.status == status
+            assert set(await response.json()) == {"code", "message"}
+
+
+async def test_a_body_that_unpacks_to_more_than_the_limit_is_refused(client: TestClient[Any, Any]) -> None:
+    bomb = gzip.compress(bytes(50_000_000))
+    assert len(bomb) < MAX_BODY
+    async with client.post("/image", data=bomb, headers={"Content-Encoding": "gzip"}) as response:
+        assert response.status in {400, 413}
+
+
+async def test_a_client_that_leaves_in_the_middle_frees_its_place(loaded: Model) -> None:
+    counts = Counts()
+    async with serving(Classifier(loaded, counts, Thresholds(Policy()), max_in_flight=1)) as client:
+        _, writer = await asyncio.open_connection(client.host, client.port)
+        writer.write(b"POST /image HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nhalf")
+        await writer.drain()
+        await asyncio.sleep(0.1)
+        async with client.post("/image", data=picture()) as response:
+            assert response.status == 503
+        writer.close()
+        await asyncio.sleep(0.1)
+        async with client.post("/image", data=picture()) as response:
+            assert response.status == 200
+    assert counts.answered == 1
+
+
+async def test_more_than_may_be_in_flight_are_told_to_come_again(tmp_path: Path) -> None:
+    slow = load(zipped(tmp_path / "e.zip", files(model())))
+    counts = Counts()
+    big = picture(size=(3000, 3000))
+    async with serving(Classifier(slow, counts, Thresholds(Policy()), max_in_flight=2)) as client:
+
+        async def post() -> tuple[int, str | None]:
+            async with client.post("/image", data=big) as response:
+                body = await response.json()
+                assert response.status == 200 or body["message"]
+                return response.status, response.headers.get("Retry-After")
+
+        answers = await asyncio.gather(*(post() for _ in range(12)))
+    assert {status for status, _ in answers} == {200, 503}
+    assert all(retry == "1" for status, retry in answers if status == 503)
+    assert counts.answered + counts.refused == 12
+
+
+async def test_nostore_never_flags_and_the_others_do(loaded: Model, tmp_path: Path) -> None:
+    counts, hub, spool = Counts(), Wire(), Spool(tmp_path)
+    handoff = Handoff(spool, hub, counts)
+    images = {route: unsure_picture(n) for n, route in enumerate(IMAGE_ROUTES)}
+    async with handoff.running(), serving(Classifier(loaded, counts, Thresholds(Policy()), handoff)) as client:
+        for route, image in images.items():
+            async with client.post(route, data=image) as response:
+                assert response.status == 200
+    kept = {image_id(image) for route, image in images.items() if not route.endswith("nostore")}
+    assert set(spool.ids()) == kept
+    assert counts.flagged.total() == counts.stored == len(kept) == 4
+
+
+async def test_what_is_flagged_carries_all_the_sampler_needs(loaded: Model, tmp_path: Path) -> None:
+    counts, hub, spool = Counts(), Wire(), Spool(tmp_path)
+    handoff = Handoff(spool, hub, counts)
+    image = unsure_picture(1)
+    classifier = Classifier(loaded, counts, Thresholds(Policy(audit_share=0)), handoff, chance=lambda: 0.5)
+    async with handoff.running(), serving(classifier) as client:
+        async with client.post("/image", data=picture("red")) as response:  # sure: leaves no trace
+            assert response.status == 200
+        async with client.post("/image", data=image, headers={"Content-Type": "text/lies"}) as response:
+            answer = await response.json()
+    record, stored = spool.take(image_id(image))
+    assert stored == image
+    assert (record.reason, record.model, record.content_type) == ("low_confidence", loaded.version, "image/png")
+    assert [(p.tag, round(p.probability, 8)) for p in record.predictions] == [
+        (p["tagName"], p["probability"]) for p in answer["predictions"]
+    ]
+    assert spool.ids() == [record.id]
+    assert hub.sent == [("uncertain", record.to_json(), {"reason": "low_confidence"})]
+    assert json.loads(hub.sent[0][1])["id"] == record.id
+
+
+async def test_an_audit_keeps_sure_images_too(loaded: Model, tmp_path: Path) -> None:
+    counts, spool = Counts(), Spool(tmp_path)
+    handoff = Handoff(spool, Wire(), counts)
+    draws = iter([0.01, 0.9])
+    classifier = Classifier(loaded, counts, Thresholds(Policy(audit_share=0.1)), handoff, chance=lambda: next(draws))
+    async with handoff.running(), serving(classifier) as client:
+        for colour in ("red", "blue"):
+            async with client.post("/image", data=picture(colour)) as response:
+                assert response.status == 200
+    assert spool.ids() == [image_id(picture("red"))]
+    assert counts.flagged == {"audit": 1}
+
+
+async def test_side_by_side_requests_get_their_own_answers(client: TestClient[Any, Any]) -> None:
+    async def best(tag: str) -> str:
+        async with client.post("/image", data=picture({"green": "lime"}.get(tag, tag))) as response:
+            return str(max((await response.json())["predictions"], key=lambda p: p["probability"])["tagName"])
+
+    wanted = [TAGS[n % 3] for n in range(48)]
+    assert await asyncio.gather(*map(best, wanted)) == wanted

@@ -1,0 +1,91 @@
+"""Forms as cameras, browsers and SDKs send them, and forms nobody should send."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from classifier.multipart import image_in, parts
+from ripeloop.errors import BadImage
+
+FORM = "multipart/form-data; boundary=XyZ"
+IMAGE = b"\x89PNG\r\n\x1a\n--Xy\r\n--\r\n\r\nbinary\x00\xff"
+
+
+def form(*sections: bytes, end: bytes = b"--XyZ--\r\n") -> bytes:
+    return b"".join(b"--XyZ\r\n" + section + b"\r\n" for section in sections) + end
+
+
+def part(disposition: str, data: bytes = IMAGE) -> bytes:
+    return f"Content-Disposition: form-data; {disposition}".encode() + b"\r\n\r\n" + data
+
+
+@pytest.mark.parametrize(
+    "disposition",
+    [
+        'name="imageData"; filename="a.png"',
+        'name="imageData"',
+        "name=imageData; filename=a.png",
+        'name="photo"; filename="a;b \\"c\\".png"',
+        "name=photo; filename*=UTF-8''b%C3%A4nane.png",
+        'name="photo"; filename=""',
+    ],
+)
+def test_the_image_comes_out_byte_for_byte(disposition: str) -> None:
+    assert image_in(FORM, form(part(disposition))) == IMAGE
+    assert image_in(FORM, form(part('name="note"', b"hi"), part(disposition))) == IMAGE
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        'multipart/form-data; boundary="XyZ"',
+        "multipart/form-data; charset=utf-8; boundary=XyZ",
+        "multipart/mixed; boundary=XyZ",
+    ],
+)
+def test_the_boundary_is_read_however_it_is_written(content_type: str) -> None:
+    assert image_in(content_type, form(part("name=imageData"))) == IMAGE
+
+
+def test_a_preamble_padding_and_an_epilogue_are_passed_over() -> None:
+    body = b"preamble\r\n" + form(part("name=imageData")).replace(b"--XyZ\r\n", b"--XyZ \t\r\n", 1) + b"epilogue"
+    assert image_in(FORM, body) == IMAGE
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"", "cut short"),
+        (form(part("name=imageData"), end=b""), "cut short"),
+        (form(part("name=imageData"))[:-8], "boundary"),
+        (form(), "no file"),
+        (form(part("name=note")), "no file"),
+        (form(part("name=a; filename=a"), part("name=b; filename=b")), "2 files"),
+        (form(part("name=imageData"), part("name=imageData")), "2 files"),
+        (form(b"Content-Disposition: form-data"), "no end of its headers"),
+        (form(b"\r\nno headers"), "no file"),
+        (b"--XyZabc\r\n\r\n\r\n--XyZ--", "boundary"),
+    ],
+)
+def test_a_form_without_one_image_is_refused_in_words(body: bytes, words: str) -> None:
+    with pytest.raises(BadImage, match=words):
+        image_in(FORM, body)
+
+
+@given(st.dictionaries(st.from_regex(r"[a-zA-Z]{1,8}", fullmatch=True), st.binary(max_size=200), max_size=5))
+def test_what_goes_into_a_form_comes_out(fields: dict[str, bytes]) -> None:
+    fields = {name: data for name, data in fields.items() if b"--XyZ" not in data}
+    got = list(parts(FORM, form(*(part(f'name="{name}"', data) for name, data in fields.items()))))
+    assert {p.name: p.data for p in got} == fields
+
+
+@given(st.text(max_size=80), st.binary(max_size=300))
+def test_nothing_at_all_surprises_the_parser(content_type: str, body: bytes) -> None:
+    for kind in (content_type, f"multipart/form-data; boundary={content_type}", FORM):
+        for text in (body, b"--XyZ\r\n" + body, b"--XyZ\r\n" + body + b"\r\n--XyZ--"):
+            try:
+                assert isinstance(image_in(kind, text), bytes)
+            except BadImage:
+                continue

@@ -1,0 +1,228 @@
+"""`python -m classifier` as a real process: alone, killed, stopped, and under the local edge runtime."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import aiohttp
+import pytest
+
+from colours import picture, unsure_picture, zipped
+from ripeloop.prediction import image_id
+from ripeloop.spool import Spool
+
+READY_WITHIN = 30.0
+
+
+class Process:
+    """One classifier on a free port of 127.0.0.1; its log lines are read as it writes them."""
+
+    def __init__(self, arguments: Sequence[str], environ: Mapping[str, str] | None = None) -> None:
+        command = [sys.executable, "-m", "classifier", "--host", "127.0.0.1", "--port", "0", *arguments]
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("IOTEDGE_", "CLASSIFIER_"))}
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=clean | dict(environ or {}))
+        self.log = ""
+
+    def url(self) -> str:
+        """Where it listens, once it does."""
+        deadline = time.monotonic() + READY_WITHIN
+        while not (found := re.search(r"listening on (http://\S+)", self.log)):
+            ready, _, _ = select.select([self._stderr], [], [], deadline - time.monotonic())
+            line = self._stderr.readline() if ready else ""
+            assert line, f"the classifier did not start:\n{self.log}"
+            self.log += line
+        return found[1]
+
+    def end(self, signum: signal.Signals = signal.SIGTERM) -> int:
+        """Its exit code, after the signal; `log` then holds all it wrote."""
+        self.process.send_signal(signum)
+        return self.wait()
+
+    def wait(self) -> int:
+        _, rest = self.process.communicate(timeout=READY_WITHIN)
+        self.log += rest
+        return self.process.returncode
+
+    @property
+    def _stderr(self) -> IO[str]:
+        assert self.process.stderr is not None
+        return self.process.stderr
+
+
+@pytest.fixture
+def start() -> Iterator[Any]:
+    started: list[Process] = []
+
+    def make(*arguments: str, environ: Mapping[str, str] | None = None) -> Process:
+        started.append(Process(arguments, environ))
+        return started[-1]
+
+    yield make
+    for process in started:
+        if process.process.poll() is None:
+            process.end(signal.SIGKILL)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    return str(zipped(tmp_path / "export.zip"))
+
+
+async def post(session: aiohttp.ClientSession, url: str, image: bytes) -> int:
+    async with session.post(f"{url}/image", data=image) as response:
+        await response.read()
+        return response.status
+
+
+async def test_it_serves_alone_and_stops_when_asked(start: Any, model: str, tmp_path: Path) -> None:
+    classifier = start("--model", model, "--state", str(tmp_path / "state"))
+    url = classifier.url()
+    async with aiohttp.ClientSession() as session:
+        assert await post(session, url, picture()) == 200
+        assert await post(session, url, b"no image") == 400
+        async with session.get(f"{url}/healthz") as response:
+            assert response.status == 200
+    assert classifier.end() == 0
+    assert classifier.log.count("alone") == 1
+    assert classifier.log.count("without --spool no image is kept") == 1
+    assert "Traceback" not in classifier.log
+    assert not (tmp_path / "state").exists()
+
+
+async def test_kill_9_right_after_the_answers_loses_none_of_the_uncertain_images(
+    start: Any, model: str, tmp_path: Path
+) -> None:
+    spool = tmp_path / "spool"
+    classifier = start("--model", model, "--spool", str(spool), "--handoff-wait", "5")
+    url = classifier.url()
+    answered: set[str] = set()
+    numbers = iter(range(10_000))
+
+    async def camera(session: aiohttp.ClientSession) -> None:
+        while True:
+            image = unsure_picture(next(numbers))
+            try:
+                if await post(session, url, image) == 200:
+                    answered.add(image_id(image))
+            except aiohttp.ClientError:
+                return
+            if len(answered) == 80:
+                classifier.process.send_signal(signal.SIGKILL)
+
+    async with aiohttp.ClientSession() as session:
+        await asyncio.gather(*(camera(session) for _ in range(4)))
+    assert classifier.wait() == -signal.SIGKILL
+    assert len(answered) >= 80
+    left = Spool(spool)
+    assert answered <= set(left.ids())
+    for id_ in left.ids():
+        record, image = left.take(id_)
+        assert image_id(image) == record.id == id_
+
+
+async def test_stopping_waits_for_the_answers_under_way(start: Any, model: str) -> None:
+    classifier = start("--model", model, "--workers", "1")
+    url = classifier.url()
+    async with aiohttp.ClientSession() as session:
+        images = [picture(size=(2500, 2500 + n)) for n in range(3)]
+        answers = [asyncio.create_task(post(session, url, image)) for image in images]
+        await asyncio.sleep(0.1)
+        classifier.process.send_signal(signal.SIGTERM)
+        assert await asyncio.gather(*answers) == [200, 200, 200]
+    assert classifier.wait() == 0
+
+
+async def test_every_flag_is_also_an_environment_variable(start: Any, model: str, tmp_path: Path) -> None:
+    names = {
+        "CLASSIFIER_MODEL": model,
+        "CLASSIFIER_SPOOL": str(tmp_path / "spool"),
+        "CLASSIFIER_MIN_CONFIDENCE": "0",
+        "CLASSIFIER_MIN_MARGIN": "0",
+        "CLASSIFIER_AUDIT_SHARE": "1",
+        "CLASSIFIER_LOG_JSON": "true",
+        "CLASSIFIER_MAX_BODY": "5000",
+    }
+    classifier = start(environ=names)
+    url = classifier.url().rstrip('"}')
+    async with aiohttp.ClientSession() as session:
+        assert await post(session, url, picture()) == 200
+        assert await post(session, url, bytes(5001)) == 413
+    assert classifier.end() == 0
+    assert Spool(tmp_path / "spool").take(image_id(picture()))[0].reason == "audit"
+    assert all(line.startswith("{") for line in classifier.log.splitlines())
+
+
+def test_what_is_wrong_with_the_settings_is_one_clear_line(start: Any, model: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        cases = {
+            ("--model", str(tmp_path / "none.zip")): "there is no model at",
+            ("--model", str(tmp_path / "file")): "is no zip, no folder and no .onnx file",
+            ("--model", model, "--port", port): f"port {port} is in use: choose another with --port",
+            ("--model", model, "--spool", str(tmp_path / "file" / "spool")): "--spool",
+            ("--model", model, "--workers", "9", "--max-in-flight", "3"): "--max-in-flight 3",
+            (): "Missing option '--model'",
+            ("--model", model, "--min-margin", "2"): "--min-margin",
+        }
+        processes = {arguments: start(*arguments) for arguments in cases}
+        for arguments, process in processes.items():
+            assert process.wait() == 2, process.log
+            lines = [line for line in process.log.splitlines() if line.lower().startswith("error")]
+            assert len(lines) == 1, process.log
+            assert cases[arguments] in lines[0]
+            assert "Traceback" not in process.log
+
+
+async def test_under_the_edge_runtime_it_flags_tells_and_obeys(
+    start: Any, model: str, tmp_path: Path, edge: Any
+) -> None:
+    folders = ["--spool", str(tmp_path / "spool"), "--state", str(tmp_path / "state")]
+    classifier = start("--model", model, *folders, "--summary-seconds", "0.3", environ=edge.environ("classifier"))
+    url = classifier.url()
+    await edge.until(lambda state: "classifier" in state["connected"])
+    async with aiohttp.ClientSession() as session:
+        for n in range(3):
+            assert await post(session, url, unsure_picture(n)) == 200
+    await edge.until(lambda state: sum(n for name, n in state["queues"].items() if "sampler" in name) == 3)
+
+    twin = "/twins/laptop/modules/classifier"
+    desired = {"properties": {"desired": {"policy": {"minConfidence": 0, "minMargin": 0, "auditShare": 9}}}}
+    assert (await edge.service("PATCH", twin, desired))[0] == 200
+    reported = await reported_with(edge, twin, "minMargin", 0)
+    assert reported["policy"]["minConfidence"] == 0
+    assert reported["policy"]["auditShare"] == 0.02
+    assert "between 0 and 1" in reported["refused"]["policy"]["auditShare"]
+    assert reported["model"]["tags"] == 3
+
+    _, answer = await edge.service("POST", f"{twin}/methods", {"methodName": "status", "responseTimeoutInSeconds": 10})
+    assert answer["status"] == 200
+    assert answer["payload"]["flagged"].get("low_confidence", 0) + answer["payload"]["flagged"].get("audit", 0) == 3
+    assert answer["payload"]["spool"]["images"] == 3
+    (first, *_) = await edge.arrived(1)
+    assert (first["module"], first["output"]) == ("classifier", "summary")
+    assert classifier.end() == 0
+    assert "alone" not in classifier.log
+
+
+async def reported_with(edge: Any, twin: str, field: str, value: float) -> Any:
+    """The reported properties, once their policy holds the value."""
+    async with asyncio.timeout(15):
+        while True:
+            reported = (await edge.service("GET", twin))[1]["properties"]["reported"]
+            if reported.get("policy", {}).get(field) == value:
+                return reported
+            await asyncio.sleep(0.05)

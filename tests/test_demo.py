@@ -1,0 +1,131 @@
+"""The demo: what a stranger sees first, and the one line they get when something is in the way."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from demo import bananas
+from demo.account import Account, strangers
+from demo.camera import Answer, Shift
+from demo.pictures import LEAST_TO_TRAIN, TRAINED_ON, Picture, find, mixed, split_for_training
+from edge import free_gateway, free_port
+from ripeloop.errors import SettingsError
+
+
+def demo(tmp_path, *args, timeout=100, **env):
+    return subprocess.run(
+        [sys.executable, "-m", "demo", "--folder", str(tmp_path / "demo"), *args],
+        capture_output=True, text=True, timeout=timeout, check=False, env={**os.environ, **env},
+    )  # fmt: skip
+
+
+def free_ports():
+    gateway = free_gateway()
+    return "--gateway", gateway, "--port", str(free_port("127.0.0.1")), "--hub-port", str(free_port(gateway))
+
+
+@pytest.fixture(scope="module")
+def fruit(tmp_path_factory):
+    """Drawn bananas in folders by tag, and two files that are no images."""
+    folder = tmp_path_factory.mktemp("fruit")
+    drawn = bananas.ensure_drawn(folder / "drawn", 60)
+    (drawn / "ripe" / "notes.jpg").write_text("not an image")
+    (drawn / "ripe" / "readme.txt").write_text("not looked at")
+    return drawn
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_own_pictures_are_answered_and_every_flagged_one_is_accounted_for(tmp_path, fruit):
+    ended = demo(tmp_path, "--images", str(fruit), *free_ports(), timeout=170)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "training a model on a few pictures of each tag" in ended.stdout
+    assert "Every flagged image is accounted for." in ended.stdout
+    for row in ("images posted", "req/s", "flagged", "kept", "dropped", "uploaded", "uplink saved", "right answers"):
+        assert row in ended.stdout
+    assert "notes.jpg: 400" in ended.stdout.replace("\n", "")
+    uploaded = list((tmp_path / "demo" / "run" / "cloud").rglob("*.jpg"))
+    assert uploaded
+
+
+@pytest.mark.parametrize("flag", ["--port", "--hub-port"])
+def test_a_port_in_use_is_one_line_that_says_what_to_do(tmp_path, fruit, flag):
+    gateway = free_gateway()
+    host = gateway if flag == "--hub-port" else "127.0.0.1"
+    with socket.create_server((host, 0)) as taken:
+        port = str(taken.getsockname()[1])
+        ended = demo(tmp_path, "--images", str(fruit), "--gateway", gateway, flag, port)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(f"error: port {port} on {host} is in use")
+    assert flag in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+def test_a_missing_folder_is_one_line_that_says_what_to_do(tmp_path):
+    ended = demo(tmp_path, *free_ports(), DEMO_IMAGES=str(tmp_path / "nowhere"))
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: there is no folder")
+    assert ended.stderr.count("\n") == 1
+
+
+def test_an_empty_folder_is_one_line_that_says_what_to_do(tmp_path):
+    (tmp_path / "empty").mkdir()
+    ended = demo(tmp_path, *free_ports(), "--images", str(tmp_path / "empty"))
+    assert ended.returncode == 2
+    assert "holds no pictures" in ended.stderr
+
+
+def test_pictures_are_found_flat_and_by_tag(tmp_path):
+    for name in ("b.jpg", "a.PNG", "notes.txt", "ripe/c.jpeg", "unripe/d.bmp", "ripe/deep/e.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    found = find(tmp_path)
+    assert [(p.path.name, p.tag) for p in found] == [
+        ("a.PNG", None), ("b.jpg", None), ("c.jpeg", "ripe"), ("d.bmp", "unripe"),
+    ]  # fmt: skip
+    with pytest.raises(SettingsError, match="IMAGES=DIR"):
+        find(tmp_path / "nowhere")
+
+
+def test_a_model_is_trained_on_a_few_pictures_that_are_never_posted():
+    pictures = [Picture(Path(f"{tag}/{n}.jpg"), tag) for tag in ("ripe", "unripe") for n in range(LEAST_TO_TRAIN)]
+    few = [Picture(Path(f"odd/{n}.jpg"), "odd") for n in range(LEAST_TO_TRAIN - 1)]
+    training, rest = split_for_training(pictures + few)
+    assert {tag: len(found) for tag, found in training.items()} == {"ripe": TRAINED_ON, "unripe": TRAINED_ON}
+    assert {p for found in training.values() for p in found} | set(rest) == set(pictures + few)
+    assert len(rest) == len(pictures + few) - 2 * TRAINED_ON
+    assert split_for_training(few) == ({}, few)
+    assert mixed(pictures) == mixed(pictures[::-1]) != pictures
+
+
+def test_an_image_that_is_neither_uploaded_nor_dropped_is_missing():
+    classifier = {"flagged": {"low_confidence": 4, "audit": 1}, "dropped": {"spool_full": 1}}
+    sampler = {"kept": 3, "dropped": {"duplicate": 1}, "waiting": 0}
+    there = Account.of(classifier, sampler, [("a", "a", 10), ("b", "b", 10), ("c", "c", 10)])
+    assert there.settled
+    assert there.missing == 0
+    assert there.uploaded_bytes == 30
+    damaged = Account.of(classifier, sampler, [("a", "a", 10), ("b", "b", 10), ("c", "other", 10)])
+    assert damaged.missing == 1
+    on_its_way = Account.of(classifier, sampler | {"waiting": 1}, [("a", "a", 10)])
+    assert not on_its_way.settled
+    assert on_its_way.missing == 2
+
+
+def test_an_image_no_camera_posted_is_a_stranger():
+    shift = Shift(1)
+    shift.note(Answer(Picture(Path("a.jpg"), None), "a", 10, 0.1, "ripe", 0.5))
+    account = Account.of({"flagged": {"audit": 2}}, {"kept": 2}, [("a", "a", 10), ("z", "z", 10)])
+    assert strangers(account, shift) == {"z"}
+
+
+def test_nothing_outside_the_demo_folder_is_left_behind(tmp_path, fruit):
+    before = set(Path("/tmp").glob("ripeloop-*"))
+    demo(tmp_path, *free_ports(), "--images", str(tmp_path / "nowhere"))
+    assert set(Path("/tmp").glob("ripeloop-*")) <= before
+    shutil.rmtree(tmp_path / "demo", ignore_errors=True)

@@ -1,0 +1,217 @@
+"""Decoding what cameras send, and preparing it as Custom Vision does."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from classifier.imaging import MAX_SIDE, OLD_CONTAINER, InputSpec, decode, resized, to_tensor
+from ripeloop.errors import BadImage, BadModel
+
+GOLDEN = Path(__file__).parents[2] / "shared" / "preprocess" / "golden.npz"
+RED, GREEN, BLUE = (250, 10, 10), (10, 250, 10), (10, 10, 250)
+
+
+def encode(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:
+    out = io.BytesIO()
+    image.save(out, form, **options)
+    return out.getvalue()
+
+
+def corner() -> Image.Image:
+    """Green, red in the upper left quarter: shows every way of turning and mirroring."""
+    image = Image.new("RGB", (40, 24), GREEN)
+    image.paste(RED, (0, 0, 20, 12))
+    image.paste(BLUE, (20, 0, 40, 12))
+    return image
+
+
+def close(pixel: Any, colour: tuple[int, int, int]) -> bool:
+    return all(abs(a - b) < 40 for a, b in zip(pixel, colour, strict=True))
+
+
+def test_every_golden_tensor_is_met_within_one_255th() -> None:
+    if not GOLDEN.exists():
+        pytest.skip("needs ../shared/preprocess/golden.npz")
+    with np.load(GOLDEN) as golden:
+        cases = [name for name in golden.files if name.startswith("t_")]
+        for name in cases:
+            size, crop, resize, target, crop_size = name[2:].split("|")
+            spec = InputSpec(int(target), int(target), crop, resize, int(crop_size))
+            tensor = to_tensor(encode(Image.fromarray(golden[f"img_{size}"])), spec)
+            assert tensor.shape == (1, *golden[name].shape) == spec.shape
+            assert np.abs(tensor[0] * 255 - golden[name]).max() <= 1.001, name
+    assert len(cases) >= 20
+
+
+def slow_bilinear(pixels: np.ndarray[Any, Any], width: int, height: int) -> np.ndarray[Any, Any]:
+    """The definition, a pixel at a time in doubles."""
+    high, wide = pixels.shape[:2]
+    out = np.zeros((height, width, 3))
+    for y in range(height):
+        for x in range(width):
+            v = min(max((y + 0.5) * high / height - 0.5, 0), high - 1)
+            u = min(max((x + 0.5) * wide / width - 0.5, 0), wide - 1)
+            y0, x0 = int(v), int(u)
+            y1, x1 = min(y0 + 1, high - 1), min(x0 + 1, wide - 1)
+            across = [pixels[row, x0] * (1 - (u - x0)) + pixels[row, x1] * (u - x0) for row in (y0, y1)]
+            out[y, x] = across[0] * (1 - (v - y0)) + across[1] * (v - y0)
+    return out
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (7, 7), (8, 4), (16, 16), (31, 50), (301, 5)])
+def test_a_stretch_is_bilinear_by_its_definition_at_any_size(size: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(7).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    got = resized(Image.fromarray(pixels), InputSpec(8, 8))
+    assert np.abs(got - slow_bilinear(pixels.astype(float), 8, 8)).max() <= 0.51
+
+
+def test_colour_order_and_range_are_what_the_model_asks_for() -> None:
+    image = encode(Image.new("RGB", (20, 20), RED))
+    rgb = to_tensor(image, InputSpec(8, 8))
+    bgr = to_tensor(image, InputSpec(8, 8, bgr=True, full_range=True))
+    assert rgb.dtype == bgr.dtype == np.float32
+    assert rgb[0, :, 0, 0] == pytest.approx(np.array(RED) / 255)
+    assert bgr[0, :, 0, 0].tolist() == list(reversed(RED))
+
+
+def test_the_old_container_cuts_the_centre_square_then_the_centre_of_256() -> None:
+    image = Image.new("RGB", (400, 200), BLUE)
+    image.paste(RED, (100, 0, 300, 200))  # the centre square
+    image.paste(GREEN, (100, 0, 110, 200))  # 12.8 of 256 pixels: the cut of 14 on each side takes it away
+    spec = InputSpec(227, 227, OLD_CONTAINER, OLD_CONTAINER, bgr=True, full_range=True)
+    tensor = to_tensor(encode(image), spec)
+    assert tensor.shape == (1, 3, 227, 227)
+    assert tensor[0, ::-1].min(axis=(1, 2)).tolist() == tensor[0, ::-1].max(axis=(1, 2)).tolist() == list(RED)
+
+
+@pytest.mark.parametrize("size", [(4000, 100), (100, 4000), (2000, 1700)])
+def test_the_old_container_shrinks_what_is_over_1600_px(size: tuple[int, int]) -> None:
+    spec = InputSpec(224, 224, OLD_CONTAINER, OLD_CONTAINER)
+    assert to_tensor(encode(Image.new("RGB", size, RED)), spec)[0, 0].min() == pytest.approx(250 / 255)
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"crop": "CutCenter"}, "CutCenter"),
+        ({"resize": "ByPixelCount"}, "ByPixelCount"),
+        ({"resize": "ByShorterSide"}, r"NoCrop\+ByShorterSide"),
+        ({"crop": "OneCropCenter", "resize": "ByShorterSide", "crop_size": 300}, "300 px square"),
+        ({"crop": "FullImageShorterSide", "resize": "ByShorterSide", "height": 100}, "squares"),
+        ({"width": 0}, "makes no sense"),
+    ],
+)
+def test_a_preparation_we_do_not_know_is_refused_loudly(spec: dict[str, Any], words: str) -> None:
+    with pytest.raises(BadModel, match=words):
+        InputSpec(**{"width": 224, "height": 224} | spec)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(
+    ("mode", "form"), [("RGB", "JPEG"), ("L", "JPEG"), ("RGB", "PNG"), ("P", "PNG"), ("RGB", "TIFF")]
+)
+def test_a_turned_image_stands_upright_in_every_mode(orientation: int, mode: str, form: str) -> None:
+    turned = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # the way that undoes each orientation, as Pillow numbers them
+    image = corner()
+    if orientation > 1:
+        image = image.transpose(Image.Transpose(turned[orientation]))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = image.quantize(4) if mode == "P" else image.convert(mode)
+    upright = decode(encode(image, form, exif=exif.tobytes()))
+    assert upright.size == (40, 24)
+    assert upright.mode == "RGB"
+    expected = corner().convert("L" if mode == "L" else "RGB").convert("RGB")
+    for at in [(5, 5), (35, 5), (5, 20), (35, 20)]:
+        assert close(upright.getpixel(at), expected.getpixel(at)), at  # type: ignore[arg-type]
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_damaged_exif_does_not_refuse_the_photograph() -> None:
+    image = encode(
+        Image.new("RGB", (9, 9), RED), "JPEG", exif=b"Exif\x00\x00MM\x00\x2a\x00\x00\x00\x08\xff\xff\x01\x12"
+    )
+    assert decode(image).size == (9, 9)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr"])
+def test_every_usual_mode_becomes_rgb(mode: str) -> None:
+    form = {"CMYK": "JPEG", "YCbCr": "JPEG"}.get(mode, "PNG")
+    image = decode(encode(Image.new("RGB", (16, 16), (255, 255, 255)).convert(mode), form))
+    assert image.mode == "RGB"
+    assert close(image.getpixel((8, 8)), (255, 255, 255))
+
+
+def test_transparency_is_dropped_and_the_colour_below_stays() -> None:
+    assert decode(encode(Image.new("RGBA", (4, 4), (*RED, 0)))).getpixel((1, 1)) == RED
+    palette = Image.new("P", (4, 4), 1)
+    palette.putpalette([0, 0, 0, *RED])
+    assert decode(encode(palette, transparency=b"\xff\x00")).getpixel((1, 1)) == RED
+    assert decode(encode(palette, "GIF", transparency=1)).getpixel((1, 1)) == RED
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF"])
+def test_sixteen_bits_become_eight(form: str) -> None:
+    grey = Image.fromarray(np.full((6, 6), 0x8040, np.uint16))
+    assert decode(encode(grey, form)).getpixel((2, 2)) == (0x80, 0x80, 0x80)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF"])
+def test_a_file_cut_anywhere_is_refused_or_read_and_never_a_surprise(form: str) -> None:
+    noise = np.random.default_rng(3).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    whole = encode(Image.fromarray(noise), form)
+    for length in range(1, len(whole) // 2, 37):
+        with pytest.raises(BadImage):
+            decode(whole[:length])
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF"])
+def test_flipped_bytes_are_refused_or_read_and_never_a_surprise(form: str) -> None:
+    chance = np.random.default_rng(5)
+    whole = encode(corner(), form)
+    for _ in range(300):
+        damaged = bytearray(whole)
+        for at in chance.integers(0, len(whole), 3):
+            damaged[at] = chance.integers(0, 256)
+        with suppress(BadImage):
+            assert decode(bytes(damaged)).mode == "RGB"
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        (b"", "empty"),
+        (b"hello", "not an image"),
+        (b"{}" * 5000, "not an image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),
+        (encode(Image.new("L", (MAX_SIDE + 1, 2))), "at most 10240 px"),
+    ],
+)
+def test_what_is_no_image_is_refused_in_words(image: bytes, words: str) -> None:
+    with pytest.raises(BadImage, match=words):
+        decode(image)
+
+
+def test_the_largest_side_is_still_taken() -> None:
+    assert decode(encode(Image.new("L", (MAX_SIDE, 2)))).size == (MAX_SIDE, 2)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # as in the module's own process
+@pytest.mark.parametrize("side", [10_000, 14_000, 60_000])
+def test_a_decompression_bomb_is_refused_before_it_unpacks(side: int) -> None:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000)))
+    with pytest.raises(BadImage, match=r"far more pixels|at most"):
+        decode(bomb)

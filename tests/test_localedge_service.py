@@ -1,0 +1,145 @@
+"""IoT Hub's service REST, as the tools call it."""
+
+import aiohttp
+import pytest
+
+from edge import manifest, service_token
+
+TWIN = "/twins/laptop/modules/classifier"
+
+
+def code(answer):
+    return answer["Message"].removeprefix("ErrorCode:").partition(";")[0]
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        lambda edge: "",
+        lambda edge: service_token(edge.connection_string, -1),
+        lambda edge: service_token(edge.connection_string.replace("SharedAccessKey=", "SharedAccessKey=AAAA")),
+        lambda edge: service_token(edge.connection_string.replace("iothubowner", "service")),
+        lambda edge: service_token(edge.connection_string.replace("HostName=", "HostName=other.")),
+    ],
+    ids=["none", "expired", "wrong key", "wrong policy", "wrong host"],
+)
+async def test_without_the_owners_signature_nothing_is_answered(edge, token):
+    status, answer = await edge.service("GET", TWIN, headers={"Authorization": token(edge)})
+    assert (status, code(answer)) == (401, "IotHubUnauthorizedAccess")
+    assert answer["ExceptionMessage"].startswith("Tracking ID:")
+
+
+async def test_an_api_version_is_required(edge):
+    headers = {"Authorization": service_token(edge.connection_string)}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(edge.hub_url + TWIN, headers=headers, ssl=False) as response,
+    ):
+        assert (response.status, code(await response.json())) == (400, "InvalidProtocolVersion")
+
+
+async def test_a_twin_changes_only_for_who_has_seen_it(edge):
+    _, twin = await edge.service("GET", TWIN)
+    patch = {"properties": {"desired": {"a": 1}}, "tags": {"site": "north"}}
+    status, changed = await edge.service("PATCH", TWIN, patch, {"If-Match": f'"{twin["etag"]}"'})
+    assert (status, changed["tags"]) == (200, {"site": "north"})
+    assert changed["etag"] != twin["etag"]
+    status, answer = await edge.service("PATCH", TWIN, patch, {"If-Match": f'"{twin["etag"]}"'})
+    assert (status, code(answer)) == (412, "PreconditionFailed")
+    assert (await edge.service("PATCH", TWIN, patch, {"If-Match": "*"}))[0] == 200
+    status, last = await edge.service("PATCH", TWIN, {"properties": {"desired": {"a": None}}})
+    desired = last["properties"]["desired"]
+    assert {name for name in desired if not name.startswith("$")} == set()
+    assert desired["$version"] == 4
+
+
+async def test_a_twin_names_its_module_and_whether_it_is_connected(edge):
+    _, twin = await edge.service("GET", TWIN)
+    assert (twin["deviceId"], twin["moduleId"], twin["connectionState"]) == ("laptop", "classifier", "Disconnected")
+    _, device = await edge.service("GET", "/twins/laptop")
+    assert "moduleId" not in device
+    _, hub = await edge.service("GET", "/twins/laptop/modules/$edgeHub")
+    assert "summary" not in hub["properties"]["desired"]["routes"]
+    assert "uncertain" in hub["properties"]["desired"]["routes"]
+
+
+async def test_the_devices_own_twin_has_tags(edge):
+    await edge.service("PATCH", "/twins/laptop", {"tags": {"site": {"name": "north"}}})
+    edge.kill()
+    edge.start()
+    _, twin = await edge.service("GET", "/twins/laptop")
+    assert twin["tags"] == {"site": {"name": "north"}}
+
+
+@pytest.mark.parametrize(
+    ("path", "answer"),
+    [("/twins/desk", "DeviceNotFound"), ("/twins/laptop/modules/nobody", "ModuleNotFound"), ("/nothing", "NotFound")],
+)
+async def test_what_is_not_there_is_not_found(edge, path, answer):
+    status, body = await edge.service("GET", path)
+    assert (status, code(body)) == (404, answer)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [[], {"properties": []}, {"properties": {"desired": {"a.b": 1}}}, {"tags": {"a": "x" * 5000}}],
+)
+async def test_a_change_over_a_limit_is_refused_and_changes_nothing(edge, body):
+    _, before = await edge.service("GET", TWIN)
+    status, answer = await edge.service("PATCH", TWIN, body)
+    assert (status, code(answer)) == (400, "ArgumentInvalid")
+    assert (await edge.service("GET", TWIN))[1]["etag"] == before["etag"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"methodName": 3},
+        {"methodName": "m", "responseTimeoutInSeconds": 4},
+        {"methodName": "m", "connectTimeoutInSeconds": 301},
+    ],
+)
+async def test_a_method_call_that_cannot_be_is_refused(edge, body):
+    status, answer = await edge.service("POST", TWIN + "/methods", body)
+    assert (status, code(answer)) == (400, "ArgumentInvalid")
+
+
+async def test_a_deployment_that_cannot_be_is_refused_and_the_old_one_stays(edge):
+    for content in ({}, manifest(routes={"bad": "FROM x"}), manifest(desired={"classifier": {"a.b": 1}})):
+        status, answer = await edge.service("POST", "/devices/laptop/applyConfigurationContent", content)
+        assert (status, code(answer)) == (400, "InvalidConfigurationContent")
+    assert (await edge.service("GET", TWIN))[0] == 200
+
+
+async def test_a_configuration_is_stored_changed_and_removed(edge):
+    path = "/configurations/release-7"
+    first = {
+        "id": "release-7",
+        "schemaVersion": "2.0",
+        "content": manifest(),
+        "targetCondition": "tags.site='nowhere'",
+        "priority": 10,
+    }
+    status, stored = await edge.service("PUT", path, first)
+    assert (status, stored["priority"]) == (200, 10)
+    status, answer = await edge.service("PUT", path, first)
+    assert (status, code(answer)) == (409, "ConfigurationAlreadyExists")
+    status, changed = await edge.service("PUT", path, {**first, "priority": 11}, {"If-Match": f'"{stored["etag"]}"'})
+    assert (status, changed["priority"]) == (200, 11)
+    status, answer = await edge.service("PUT", path, first, {"If-Match": f'"{stored["etag"]}"'})
+    assert (status, code(answer)) == (412, "PreconditionFailed")
+    status, answer = await edge.service("PUT", path, {**first, "content": {}}, {"If-Match": "*"})
+    assert (status, code(answer)) == (400, "ArgumentInvalid")
+    edge.kill()
+    edge.start()
+    assert (await edge.service("GET", "/configurations")) == (200, [changed])
+    assert (await edge.service("DELETE", path, headers={"If-Match": '"old"'}))[0] == 412
+    assert await edge.service("DELETE", path) == (204, None)
+    status, answer = await edge.service("GET", path)
+    assert (status, code(answer)) == (404, "ConfigurationNotFound")
+
+
+async def test_a_configuration_id_is_lower_case(edge):
+    status, answer = await edge.service("PUT", "/configurations/Release", {"content": {}})
+    assert (status, code(answer)) == (400, "ArgumentInvalid")

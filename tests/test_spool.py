@@ -1,0 +1,146 @@
+"""The spool: what was put stays until it is taken, whole, whoever dies meanwhile."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from datetime import UTC, datetime
+
+import pytest
+
+from ripeloop.errors import BadRecord, NotFound, SpoolFull
+from ripeloop.prediction import Flagged, Prediction, image_id
+from ripeloop.spool import Limits, Spool
+
+NOW = datetime(2026, 11, 22, 8, 30, tzinfo=UTC)
+
+
+def flagged(image):
+    return Flagged(image_id(image), NOW, "low_confidence", (Prediction("ripe", 0.6),), "v1", "image/jpeg")
+
+
+def test_what_was_put_comes_back_with_its_record(tmp_path):
+    spool = Spool(tmp_path)
+    image = b"\xff\xd8 an image \n with lines \n"
+    assert spool.put(flagged(image), image)
+    assert Spool(tmp_path).take(image_id(image)) == (flagged(image), image)
+
+
+def test_the_same_image_waits_once(tmp_path):
+    spool = Spool(tmp_path)
+    assert spool.put(flagged(b"one"), b"one") is True
+    assert spool.put(flagged(b"one"), b"one") is False
+    assert spool.usage()[1] == 1
+
+
+def test_the_longest_waiting_is_first(tmp_path):
+    spool = Spool(tmp_path)
+    for second, image in enumerate([b"c", b"a", b"b"]):
+        spool.put(flagged(image), image)
+        os.utime(tmp_path / f"{image_id(image)}.sample", (second, second))
+    assert spool.ids() == [image_id(b"c"), image_id(b"a"), image_id(b"b")]
+
+
+def test_a_removed_image_is_gone_and_removing_again_changes_nothing(tmp_path):
+    spool = Spool(tmp_path)
+    spool.put(flagged(b"one"), b"one")
+    spool.remove(image_id(b"one"))
+    spool.remove(image_id(b"one"))
+    with pytest.raises(NotFound):
+        spool.take(image_id(b"one"))
+
+
+@pytest.mark.parametrize("limits", [Limits(bytes=1000), Limits(images=1)])
+def test_a_full_spool_says_so_and_takes_again_once_there_is_room(tmp_path, limits):
+    spool = Spool(tmp_path, limits)
+    first, second = b"1" * 600, b"2" * 600
+    spool.put(flagged(first), first)
+    with pytest.raises(SpoolFull, match="is the sampler running"):
+        spool.put(flagged(second), second)
+    Spool(tmp_path).remove(image_id(first))
+    assert spool.put(flagged(second), second)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: b"",
+        lambda data: data[: len(data) // 2],
+        lambda data: data[:-1],
+        lambda data: data.replace(b'"reason"', b'"raisin"'),
+        lambda data: b"{}\n" + data.partition(b"\n")[2],
+        lambda data: data[:-1] + bytes([data[-1] ^ 1]),
+    ],
+)
+def test_a_damaged_file_is_told_and_set_aside_not_lost(tmp_path, damage):
+    spool, id_ = Spool(tmp_path), image_id(b"an image")
+    spool.put(flagged(b"an image"), b"an image")
+    path = tmp_path / f"{id_}.sample"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(BadRecord):
+        spool.take(id_)
+    assert spool.set_aside(id_).exists()
+    assert spool.ids() == []
+
+
+def test_two_writers_of_one_image_leave_one_whole_file(tmp_path):
+    image = b"x" * 200_000
+    results = []
+
+    def put():
+        results.append(Spool(tmp_path).put(flagged(image), image))
+
+    threads = [threading.Thread(target=put) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(results) == [False] * 7 + [True]
+    assert Spool(tmp_path).take(image_id(image))[1] == image
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+WRITER = """
+import sys, itertools
+from datetime import UTC, datetime
+from pathlib import Path
+from ripeloop.prediction import Flagged, image_id
+from ripeloop.spool import Spool
+spool = Spool(Path(sys.argv[1]))
+for n in itertools.count():
+    image = str(n).encode() * 30_000
+    spool.put(Flagged(image_id(image), datetime.now(UTC), "audit", ()), image)
+    sys.stdout.write(image_id(image) + "\\n"); sys.stdout.flush()
+"""
+
+
+def test_a_killed_writer_leaves_whole_files_and_every_one_it_told_of(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE) as writer:
+        told = [writer.stdout.readline().decode().strip() for _ in range(40)]
+        writer.send_signal(signal.SIGKILL)
+        told += [line.decode().strip() for line in writer.stdout if len(line) == 65]
+    spool = Spool(tmp_path)
+    waiting = spool.ids()
+    assert set(told) <= set(waiting)
+    for id_ in waiting:
+        spool.take(id_)
+
+
+def test_what_a_killed_writer_left_half_written_is_cleared_later(tmp_path):
+    young, old = tmp_path / "a.1.1.tmp", tmp_path / "b.1.1.tmp"
+    young.write_bytes(b"half")
+    old.write_bytes(b"half")
+    os.utime(old, (time.time() - 7200, time.time() - 7200))
+    Spool(tmp_path)
+    assert young.exists()
+    assert not old.exists()
+
+
+def test_sync_of_an_image_taken_meanwhile_is_fine(tmp_path):
+    spool = Spool(tmp_path)
+    spool.put(flagged(b"one"), b"one")
+    spool.sync(image_id(b"one"))
+    spool.remove(image_id(b"one"))
+    spool.sync(image_id(b"one"))

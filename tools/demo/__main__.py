@@ -1,0 +1,212 @@
+"""`make demo`: the whole system on this computer, with nothing to set up."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+from rich._export_format import CONSOLE_SVG_FORMAT
+from rich.console import Console
+
+from demo import bananas, starter
+from demo.account import Account, strangers
+from demo.camera import Shift, post_all
+from demo.pictures import Picture, find, mixed, split_for_training
+from demo.system import CLASSIFIER, SAMPLER, Plan, System, running, until
+from demo.view import View, summary
+from retrain.fleet import Fleet
+from ripeloop.blobs import open_blobs
+from ripeloop.errors import Offline, RipeloopError
+from ripeloop.prediction import image_id
+
+PROJECT = Path(__file__).parents[2]
+DEVICE = "laptop"
+CONTAINER = "samples"
+LOOK_SECONDS = 0.5
+SETTLE_SECONDS = 60.0
+DRAWN = 240
+SLOWEST_RATE = 2.0  # pictures a second, for how long to wait
+REPEATED = 12  # a camera sometimes posts the same frame twice
+OWN_AT_MOST = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the demo is told; one flag and one environment variable each."""
+
+    images: Path | None
+    count: int
+    rate: float
+    folder: Path
+    gateway: str
+    port: int
+    hub_port: int
+    record: Path | None
+
+
+@click.command(context_settings={"show_default": True, "auto_envvar_prefix": "DEMO"})
+@click.option("--images", type=click.Path(path_type=Path), show_envvar=True,
+              help="Your own pictures, DIR/<tag>/*.jpg or straight in DIR.  [default: drawn bananas]")  # fmt: skip
+@click.option("--count", type=click.IntRange(0), default=0, show_envvar=True,
+              help=f"Pictures to post; 0: {DRAWN} drawn ones, or up to {OWN_AT_MOST} of your own.")  # fmt: skip
+@click.option("--rate", type=click.FloatRange(0), default=0.0, show_envvar=True,
+              help="Pictures a second at most; 0: as fast as they are answered.")  # fmt: skip
+@click.option("--folder", type=click.Path(path_type=Path), default=PROJECT / ".demo", show_envvar=True,
+              help="Where pictures, model, logs and the cloud's folder go.")  # fmt: skip
+@click.option("--gateway", default="127.0.0.1", show_envvar=True, help="Loopback address of the local edge hub.")
+@click.option("--port", type=click.IntRange(1, 65535), default=8080, show_envvar=True, help="The classifier's port.")
+@click.option("--hub-port", type=click.IntRange(1, 65535), default=8484, show_envvar=True,
+              help="Port of the local IoT Hub service.")  # fmt: skip
+@click.option("--record", type=click.Path(path_type=Path), show_envvar=True,
+              help="Also write what was shown to this SVG file.")  # fmt: skip
+def main(**options: object) -> None:
+    """Run the main job on this computer: images in, answers out, the uncertain ones kept and uploaded.
+
+    Starts the local edge runtime, the classifier and the sampler as three processes, posts pictures as a camera
+    would, and shows where each flagged image went. Exits 1 if one is neither uploaded nor counted as dropped.
+
+    \b
+    Examples:
+      make demo
+      make demo IMAGES=~/pictures
+      .venv/bin/python -m demo --port 9000 --rate 5
+    """  # noqa: D301  (click's mark for lines to leave as they are)
+    settings = Settings(**options)  # type: ignore[arg-type]
+    console = Console(record=settings.record is not None, width=100 if settings.record else None)
+    try:
+        lost = asyncio.run(demonstrate(settings, console))
+    except RipeloopError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        click.echo("stopped", err=True)
+        sys.exit(130)
+    if settings.record:
+        console.save_svg(str(settings.record), title="make demo", code_format=without_fonts(CONSOLE_SVG_FORMAT))
+    sys.exit(1 if lost else 0)
+
+
+def without_fonts(svg_format: str) -> str:
+    """Rich's SVG form, less its fonts: they would be fetched from elsewhere when somebody looks at the picture."""
+    return re.sub(r"@font-face \{\{.*?\}\}", "", svg_format, flags=re.DOTALL)
+
+
+async def demonstrate(settings: Settings, console: Console) -> bool:
+    """Run the demo; True if a flagged image is unaccounted for."""
+    run = settings.folder / "run"
+    plan = Plan(
+        deployment=PROJECT / "deployment.template.json",
+        env_file=PROJECT / ".env.template",
+        model=Path(),
+        logs=run / "logs",
+        cloud=str(run / "cloud"),
+        local=str(run / "local"),
+        gateway=settings.gateway,
+        port=settings.port,
+        hub_port=settings.hub_port,
+    )
+    plan.check_ports()
+    pictures, model = await asyncio.to_thread(_prepare, settings, console)
+    with suppress(FileNotFoundError):
+        shutil.rmtree(run)
+    shift = Shift(len(pictures))
+    with ExitStack() as starting:
+        starting.enter_context(console.status("starting the edge runtime, the sampler and the classifier ..."))
+        async with running(plan.with_model(model)) as system:
+            starting.close()
+            account = await _watch(system, settings, pictures, shift, console)
+    return _conclude(console, run, shift, account)
+
+
+def _prepare(settings: Settings, console: Console) -> tuple[list[Picture], Path]:
+    """The pictures to post and the model to answer them."""
+    folder = settings.folder
+    if settings.images is None:
+        console.print("[bold]drawing bananas[/] and training a model on a few of them (once) ...")
+        model = starter.ensure_starter_model(folder / "model")
+        drawn = bananas.ensure_drawn(folder / "bananas", settings.count or DRAWN)
+        pictures = mixed(find(drawn))
+        return pictures + pictures[:REPEATED], model
+    training, rest = split_for_training(find(settings.images.expanduser()))
+    if training:
+        console.print(f"[bold]training a model[/] on a few pictures of each tag: {', '.join(training)} ...")
+        model = starter.ensure_model_of(
+            {tag: [picture.path for picture in found] for tag, found in training.items()}, folder / "model"
+        )
+    else:
+        console.print(
+            "too few pictures in folders named by tag to train on (10 of each of 2 tags would do): "
+            "a model that knows only bananas will answer"
+        )
+        model = starter.ensure_starter_model(folder / "model")
+    return mixed(rest)[: settings.count or OWN_AT_MOST], model
+
+
+async def _watch(
+    system: System, settings: Settings, pictures: Sequence[Picture], shift: Shift, console: Console
+) -> Account:
+    """Post all pictures and show what happens until every flagged image has found its place."""
+    hub = system.settings_of("hub")
+    account, reasons = Account(), dict[str, str]()
+    seconds = SETTLE_SECONDS + len(pictures) / (settings.rate or SLOWEST_RATE)
+    async with (
+        Fleet.open(hub["IOTHUB_CONNECTION_STRING"], Path(hub["IOTHUB_CA_FILE"])) as fleet,
+        asyncio.TaskGroup() as tasks,
+    ):
+        posting = tasks.create_task(post_all(system.classifier_url, pictures, shift, settings.rate))
+
+        async def settled() -> bool:
+            nonlocal account
+            system.check()
+            account = await _account(fleet, system.plan.cloud, reasons)
+            view.show(shift, account, reasons)
+            return posting.done() and account.settled
+
+        with View(console) as view:
+            try:
+                await until("every flagged image has found its place", settled, seconds, LOOK_SECONDS)
+            except Offline as error:
+                console.print(f"[red]{error}[/]", highlight=False)
+    return account
+
+
+async def _account(fleet: Fleet, cloud: str, reasons: dict[str, str]) -> Account:
+    classifier = await fleet.invoke(DEVICE, CLASSIFIER, "status")
+    sampler = await fleet.invoke(DEVICE, SAMPLER, "status")
+    found = []
+    async with open_blobs(cloud, CONTAINER) as blobs:
+        async for blob in blobs.list():
+            name = Path(blob.name).stem
+            if name not in reasons:
+                reasons[name] = blob.metadata.get("reason", "")
+            found.append((name, image_id(await blobs.get(blob.name)), blob.size))
+    return Account.of(classifier, sampler, found)
+
+
+def _conclude(console: Console, run: Path, shift: Shift, account: Account) -> bool:
+    for answer in shift.answers:
+        if answer.refusal:
+            console.print(f"[red]not answered[/] {answer.picture.path}: {answer.refusal}", highlight=False)
+    for line in shift.unreadable:
+        console.print(f"[red]not read[/] {line}", highlight=False)
+    console.print()
+    console.print(summary(shift, account))
+    console.print()
+    if account.missing or strangers(account, shift):
+        console.print(
+            f"[red bold]{account.missing} flagged images are unaccounted for[/]; the logs are in {run / 'logs'}"
+        )
+        return True
+    console.print(f"[green]Every flagged image is accounted for.[/] The uploaded ones are in {run / 'cloud'}")
+    return False
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""Deployments the device was given: by the file at the start, for this one device, or by automatic configurations."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from localedge.database import Database
+from localedge.deployment import Deployment, parse
+from localedge.edgehub import EdgeHub
+from ripeloop.errors import NotFound
+
+FROM_FILE, ACTIVE = "#file", "#active"  # no module has such a name
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """An automatic configuration as IoT Hub stores it."""
+
+    document: dict[str, Any]
+    revision: int
+
+    @property
+    def etag(self) -> str:
+        """IoT Hub's name for this state of the configuration."""
+        return base64.b64encode(self.revision.to_bytes(8, "big")).decode()
+
+
+class Configurations:
+    """What the device must be, and why; all of it on disk."""
+
+    def __init__(self, database: Database, hub: EdgeHub) -> None:
+        self._db = database
+        self._hub = hub
+
+    def start(self, file: Deployment) -> None:
+        """Be what the file says where it has changed since the last start, else what was last applied.
+
+        Raises SettingsError for a deployment that cannot be.
+        """
+        active = self._load(ACTIVE)
+        if active is None or self._load(FROM_FILE) != file.manifest:
+            self.apply(file)
+            self._save(FROM_FILE, file.manifest)
+        else:
+            self._hub.deploy(parse(json.loads(active)))
+
+    def apply(self, deployment: Deployment) -> asyncio.Future[None]:
+        """Be what the deployment says from now on; done when that is on disk.
+
+        Raises SettingsError, and changes nothing then.
+        """
+        self._hub.deploy(deployment)
+        return self._save(ACTIVE, deployment.manifest)
+
+    def get(self, id_: str) -> Configuration:
+        """A stored configuration. Raises NotFound."""
+        rows = self._db.read("SELECT document FROM configuration WHERE id = ?", (id_,))
+        if not rows:
+            raise NotFound(f"no configuration {id_}")
+        return Configuration(**json.loads(rows[0][0]))
+
+    def all(self) -> list[Configuration]:
+        """All stored configurations, by id."""
+        return [
+            Configuration(**json.loads(row[0]))
+            for row in self._db.read("SELECT document FROM configuration ORDER BY id")
+        ]
+
+    def put(self, id_: str, configuration: Configuration) -> asyncio.Future[None]:
+        """Store a configuration; done when it is on disk."""
+        text = json.dumps({"document": configuration.document, "revision": configuration.revision})
+        return self._db.write("INSERT OR REPLACE INTO configuration VALUES (?, ?)", [(id_, text)])
+
+    def delete(self, id_: str) -> asyncio.Future[None]:
+        """Remove a configuration; done when that is on disk."""
+        return self._db.write("DELETE FROM configuration WHERE id = ?", [(id_,)])
+
+    def _load(self, name: str) -> str | None:
+        rows = self._db.read("SELECT document FROM deployed WHERE name = ?", (name,))
+        return str(rows[0][0]) if rows else None
+
+    def _save(self, name: str, text: str) -> asyncio.Future[None]:
+        return self._db.write("INSERT OR REPLACE INTO deployed VALUES (?, ?)", [(name, text)])

@@ -1,0 +1,292 @@
+"""IoT Hub's service REST, as far as the tools call it: twins, methods, deployments and configurations."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from aiohttp import web
+
+from localedge import sas
+from localedge.configurations import Configuration, Configurations
+from localedge.deployment import AGENT, HUB, parse
+from localedge.edgehub import EdgeHub
+from localedge.twins import Section
+from ripeloop.errors import NotFound, Refused, SettingsError
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+POLICY = "iothubowner"
+MAX_BODY = 1024 * 1024
+_ID = re.compile(r"[a-z0-9\-:+%_#*?!(),=@;$']{1,128}")
+
+
+class Problem(Exception):
+    """An answer of IoT Hub that is not a success."""
+
+    def __init__(self, status: int, code: str, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+        self.code = code
+
+
+def application(hub: EdgeHub, configurations: Configurations, hosts: list[str]) -> web.Application:
+    """Serves the service REST; `hosts` are the names a token may be for."""
+    service = _Service(hub, configurations)
+    app = web.Application(middlewares=[_problems, _Gate(hub, hosts).check], client_max_size=MAX_BODY)
+    app.router.add_get("/twins/{device}", service.get_twin)
+    app.router.add_patch("/twins/{device}", service.patch_twin)
+    app.router.add_get("/twins/{device}/modules/{module}", service.get_twin)
+    app.router.add_patch("/twins/{device}/modules/{module}", service.patch_twin)
+    app.router.add_post("/twins/{device}/modules/{module}/methods", service.call_method)
+    app.router.add_get("/devices/{device}/modules", service.get_modules)
+    app.router.add_post("/devices/{device}/applyConfigurationContent", service.apply)
+    app.router.add_get("/configurations", service.get_configurations)
+    app.router.add_get("/configurations/{id}", service.get_configuration)
+    app.router.add_put("/configurations/{id}", service.put_configuration)
+    app.router.add_delete("/configurations/{id}", service.delete_configuration)
+    return app
+
+
+class _Gate:
+    """Lets requests pass that carry an api-version and the owner's signature."""
+
+    def __init__(self, hub: EdgeHub, hosts: list[str]) -> None:
+        self._hub = hub
+        self._hosts = hosts
+
+    @web.middleware
+    async def check(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            token = sas.parse_token(request.headers.get("Authorization", ""))
+            sas.check_token(token, resources=self._hosts, keys=[self._hub.identities.owner_key], now=time.time())
+        except Refused as error:
+            raise Problem(401, "IotHubUnauthorizedAccess", f"Unauthorized: {error}") from None
+        if token.policy != POLICY:
+            raise Problem(401, "IotHubUnauthorizedAccess", f"Unauthorized: no policy {token.policy}")
+        if not request.query.get("api-version"):
+            raise Problem(400, "InvalidProtocolVersion", "the api-version is missing")
+        return await handler(request)
+
+
+class _Service:
+    def __init__(self, hub: EdgeHub, configurations: Configurations) -> None:
+        self._hub = hub
+        self._configurations = configurations
+
+    async def get_twin(self, request: web.Request) -> web.Response:
+        return self._twin(self._name(request))
+
+    async def patch_twin(self, request: web.Request) -> web.Response:
+        name = self._name(request)
+        body = await _body(request)
+        _match(request, self._hub.twins.get(name).etag)
+        desired = _part(_part(body, "properties"), "desired")
+        try:
+            stored = self._hub.twins.change(name, _without_dollars(desired), _part(body, "tags"))
+        except Refused as error:
+            raise Problem(400, "ArgumentInvalid", str(error)) from None
+        await stored
+        self._hub.sync(name)
+        return self._twin(name)
+
+    async def call_method(self, request: web.Request) -> web.Response:
+        module = self._name(request)
+        body = await _body(request)
+        name = body.get("methodName")
+        if not isinstance(name, str) or not name:
+            raise Problem(400, "ArgumentInvalid", "methodName is missing")
+        response_timeout = _seconds(body, "responseTimeoutInSeconds", 5, 30)
+        connect_timeout = _seconds(body, "connectTimeoutInSeconds", 0, 0)
+        if not self._hub.delivery.online:
+            raise Problem(404, "DeviceNotOnline", "Timed out waiting for device to connect.")
+        try:
+            answer = await self._hub.methods.call(
+                module,
+                name,
+                body.get("payload"),
+                response_timeout=response_timeout,
+                connect_timeout=connect_timeout,
+            )
+        except NotFound:
+            raise Problem(404, "DeviceNotOnline", "Timed out waiting for device to connect.") from None
+        except TimeoutError:
+            raise Problem(504, "GatewayTimeout", "Timed out waiting for the response from device.") from None
+        return web.json_response({"status": answer.status, "payload": answer.payload})
+
+    async def get_modules(self, request: web.Request) -> web.Response:
+        self._check_device(request)
+        names = [AGENT, HUB, *(identity.module for identity in self._hub.identities)]
+        return web.json_response(
+            [
+                {
+                    "deviceId": self._hub.device,
+                    "moduleId": name,
+                    "managedBy": "iotEdge",
+                    "connectionState": self._connection(name),
+                }
+                for name in names
+            ]
+        )
+
+    async def apply(self, request: web.Request) -> web.Response:
+        self._check_device(request)
+        try:
+            self._configurations.apply(parse(await _body(request)))
+        except SettingsError as error:
+            raise Problem(400, "InvalidConfigurationContent", str(error)) from None
+        return web.Response(status=204)
+
+    async def get_configurations(self, _: web.Request) -> web.Response:
+        return web.json_response([_configuration(stored) for stored in self._configurations.all()])
+
+    async def get_configuration(self, request: web.Request) -> web.Response:
+        return self._answer(request.match_info["id"])
+
+    async def put_configuration(self, request: web.Request) -> web.Response:
+        id_ = request.match_info["id"]
+        body = await _body(request)
+        if _ID.fullmatch(id_) is None or body.get("id", id_) != id_:
+            raise Problem(400, "ArgumentInvalid", "the id is 1 to 128 lower-case letters, digits or -:+%_#*?!(),=@;$'")
+        now = _now()
+        document = {**body, "id": id_, "createdTimeUtc": now, "lastUpdatedTimeUtc": now}
+        document.pop("etag", None)
+        self._configurations.put(id_, Configuration(*self._next(request, id_, document)))
+        return self._answer(id_)
+
+    async def delete_configuration(self, request: web.Request) -> web.Response:
+        id_ = request.match_info["id"]
+        _match(request, self._configuration(id_).etag)
+        self._configurations.delete(id_)
+        return web.Response(status=204)
+
+    def _next(self, request: web.Request, id_: str, document: dict[str, Any]) -> tuple[dict[str, Any], int]:
+        """A configuration that may be stored, and its revision."""
+        try:
+            old = self._configurations.get(id_)
+        except NotFound:
+            if request.headers.get("If-Match", "*") != "*":
+                raise Problem(412, "PreconditionFailed", "there is no such configuration yet") from None
+            return document, 1
+        if "If-Match" not in request.headers:
+            raise Problem(409, "ConfigurationAlreadyExists", f"{id_} exists; say with If-Match which one to change")
+        _match(request, old.etag)
+        if document.get("content") != old.document.get("content"):
+            raise Problem(400, "ArgumentInvalid", "the content of a configuration cannot be changed; make a new one")
+        return {**document, "createdTimeUtc": old.document["createdTimeUtc"]}, old.revision + 1
+
+    def _configuration(self, id_: str) -> Configuration:
+        try:
+            return self._configurations.get(id_)
+        except NotFound as error:
+            raise Problem(404, "ConfigurationNotFound", str(error)) from None
+
+    def _answer(self, id_: str) -> web.Response:
+        stored = self._configuration(id_)
+        return web.json_response(_configuration(stored), headers={"ETag": f'"{stored.etag}"'})
+
+    def _check_device(self, request: web.Request) -> None:
+        if request.match_info["device"] != self._hub.device:
+            raise Problem(404, "DeviceNotFound", request.match_info["device"])
+
+    def _name(self, request: web.Request) -> str:
+        """The name of the twin a request is about."""
+        self._check_device(request)
+        module = request.match_info.get("module", "")
+        if module not in ("", AGENT, HUB):
+            try:
+                self._hub.identities.get(module)
+            except NotFound:
+                raise Problem(404, "ModuleNotFound", f"{self._hub.device}/{module}") from None
+        return module
+
+    def _connection(self, module: str) -> str:
+        there = module in ("", AGENT, HUB) or self._hub.clients.connected(module)
+        return "Connected" if there and self._hub.delivery.online else "Disconnected"
+
+    def _twin(self, name: str) -> web.Response:
+        twin = self._hub.twins.get(name)
+        document = {
+            "deviceId": self._hub.device,
+            **({"moduleId": name} if name else {"capabilities": {"iotEdge": True}}),
+            "etag": twin.etag,
+            "status": "enabled",
+            "connectionState": self._connection(name),
+            "authenticationType": "sas",
+            "version": twin.revision + twin.reported_at_hub.version,
+            "tags": twin.tags,
+            "properties": {"desired": _section(twin.desired), "reported": _section(twin.reported_at_hub)},
+        }
+        return web.json_response(document, headers={"ETag": f'"{twin.etag}"'})
+
+
+@web.middleware
+async def _problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except Problem as problem:
+        return _problem(problem.status, problem.code, str(problem))
+    except web.HTTPException as error:
+        return _problem(error.status, error.reason.replace(" ", ""), error.text or error.reason)
+
+
+def _problem(status: int, code: str, text: str) -> web.Response:
+    tracking = f"Tracking ID:{uuid.uuid4().hex}-TimeStamp:{_now()}"
+    return web.json_response({"Message": f"ErrorCode:{code};{text}", "ExceptionMessage": tracking}, status=status)
+
+
+def _match(request: web.Request, etag: str) -> None:
+    wanted = request.headers.get("If-Match", "*").strip()
+    if wanted != "*" and wanted.removeprefix("W/").strip('"') != etag:
+        raise Problem(412, "PreconditionFailed", "Precondition failed: it was changed since you read it")
+
+
+async def _body(request: web.Request) -> dict[str, Any]:
+    try:
+        body = json.loads(await request.text())
+    except ValueError as error:
+        raise Problem(400, "ArgumentInvalid", f"the body is not JSON: {error}") from None
+    if not isinstance(body, dict):
+        raise Problem(400, "ArgumentInvalid", "the body is not an object")
+    return body
+
+
+def _part(body: dict[str, Any], name: str) -> dict[str, Any]:
+    part = body.get(name)
+    if part is None:
+        return {}
+    if not isinstance(part, dict):
+        raise Problem(400, "ArgumentInvalid", f"{name} is not an object")
+    return part
+
+
+def _without_dollars(desired: dict[str, Any]) -> dict[str, Any]:
+    """What a caller sends back of a twin it has read holds $metadata and $version, which are not its to change."""
+    return {name: value for name, value in desired.items() if name not in ("$metadata", "$version")}
+
+
+def _seconds(body: dict[str, Any], name: str, least: int, default: int) -> int:
+    value = body.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, int) or not least <= value <= 300:
+        raise Problem(400, "ArgumentInvalid", f"{name} must be from {least} to 300")
+    return value
+
+
+def _section(section: Section) -> dict[str, Any]:
+    metadata = {"$lastUpdated": section.updated, "$lastUpdatedVersion": section.version}
+    return {**section.values, "$metadata": metadata, "$version": section.version}
+
+
+def _configuration(stored: Configuration) -> dict[str, Any]:
+    return {**stored.document, "etag": stored.etag}
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

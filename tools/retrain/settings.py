@@ -1,0 +1,61 @@
+"""What the `ripeloop` command is told, and how it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+NOT_AS_WANTED = 1
+USAGE = 2
+OFFLINE = 3
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Hub:
+    """Which IoT Hub to ask."""
+
+    connection_string: str
+    ca_file: Path | None = None
+
+
+def hub_options(command: Command) -> Command:
+    """Add `--hub` and `--hub-ca`."""
+    hub = click.option(
+        "--hub",
+        envvar=["RIPELOOP_HUB", "IOTHUB_CONNECTION_STRING"],
+        show_envvar=True,
+        required=True,
+        metavar="CONNECTION",
+        help="Connection string of the IoT Hub, with the rights service connect and registry write. "
+        "localedge writes its own to DIR/hub.env.",
+    )
+    authority = click.option(
+        "--hub-ca",
+        envvar=["RIPELOOP_HUB_CA", "IOTHUB_CA_FILE"],
+        show_envvar=True,
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="Certificates (PEM) that vouch for the hub, where the system's do not: localedge's.",
+    )
+    return hub(authority(command))
+
+
+def json_option(command: Command) -> Command:
+    """Add `--json`, to the parameter `as_json`."""
+    option = click.option(
+        "--json", "as_json", is_flag=True, envvar="RIPELOOP_JSON", show_envvar=True, help="Print JSON for a program."
+    )
+    return option(command)
+
+
+def device_option(command: Command) -> Command:
+    """Add `--device`."""
+    option = click.option(
+        "--device", required=True, envvar="RIPELOOP_DEVICE", show_envvar=True, help="The IoT Edge device's id."
+    )
+    return option(command)
