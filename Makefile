@@ -30,6 +30,7 @@ lint: .venv/test ## formatting, style, types and layers
 	$(RUN)/lint-imports --no-logo
 
 pytest: .venv/test ## the tests
+	@$(RUN)/python tests/azurite.py
 	$(RUN)/pytest
 
 newer: .venv/test ## the quick tests again on each newer Python found here

@@ -77,6 +77,7 @@ async def test_a_listing_tells_name_size_and_metadata(blobs: Blobs) -> None:
         Blob("line-1/0a1b.png", len(BANANA), METADATA),
         Blob("line-1/bare.bin", 0, {}),
     ]
+    assert await blobs.get("line-1/bare.bin") == b""
 
 
 async def test_an_empty_store_lists_nothing(blobs: Blobs) -> None:

@@ -13,7 +13,7 @@ from classifier.thresholds import Thresholds, follow, reported
 from ripeloop.uncertainty import Policy
 from wire import Wire
 
-START = Policy(min_confidence=0.7, min_margin=0.2, max_entropy=None, audit_share=0.01)
+START = Policy(min_confidence=0.7, min_margin=0.2, max_entropy=0.0, audit_share=0.01)
 
 
 def test_the_twin_changes_the_policy_live() -> None:
@@ -27,9 +27,9 @@ def test_a_bad_value_is_refused_and_the_one_before_stays() -> None:
     thresholds.apply({"policy": {"minConfidence": 0.9}})
     refused = thresholds.apply({"policy": {"minConfidence": 7, "minMargin": 0.1}})
     assert list(refused) == ["policy.minConfidence"]
-    assert thresholds.policy == Policy(0.9, 0.1, None, 0.01)
+    assert thresholds.policy == Policy(0.9, 0.1, 0.0, 0.01)
     assert list(thresholds.apply({"policy": "loose"})) == ["policy"]
-    assert thresholds.policy == Policy(0.9, 0.1, None, 0.01)
+    assert thresholds.policy == Policy(0.9, 0.1, 0.0, 0.01)
 
 
 @pytest.mark.parametrize("desired", [{}, {"policy": None}, {"policy": {}}])
@@ -54,7 +54,7 @@ async def test_the_policy_in_force_and_the_refusals_reach_the_twin() -> None:
     async with asyncio.timeout(5):
         patch = await hub.news.get()
     task.cancel()
-    assert patch["policy"] == {"minConfidence": 0.7, "minMargin": 0.2, "maxEntropy": None, "auditShare": 0.5}
+    assert patch["policy"] == {"minConfidence": 0.7, "minMargin": 0.2, "maxEntropy": 0.0, "auditShare": 0.5}
     assert "between 0 and 1" in patch["refused"]["policy"]["minMargin"]
 
 
@@ -74,7 +74,7 @@ def test_the_status_tells_the_numbers_of_this_life() -> None:
         "flagged": {"low_confidence": 7, "audit": 2},
         "dropped": {"duplicate": 1},
         "spool": {"bytes": 1000, "images": 2},
-        "policy": {"minConfidence": 0.7, "minMargin": 0.2, "maxEntropy": None, "auditShare": 0.01},
+        "policy": {"minConfidence": 0.7, "minMargin": 0.2, "maxEntropy": 0.0, "auditShare": 0.01},
     }
 
 

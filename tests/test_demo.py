@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from demo import bananas
+from demo import starter
 from demo.account import Account, strangers
 from demo.camera import Answer, Shift
 from demo.pictures import LEAST_TO_TRAIN, TRAINED_ON, Picture, find, mixed, split_for_training
@@ -33,7 +33,7 @@ def free_ports():
 def fruit(tmp_path_factory):
     """Drawn bananas in folders by tag, and two files that are no images."""
     folder = tmp_path_factory.mktemp("fruit")
-    drawn = bananas.ensure_drawn(folder / "drawn", 60)
+    drawn = starter.ensure_drawn(folder / "drawn", 60)
     (drawn / "ripe" / "notes.jpg").write_text("not an image")
     (drawn / "ripe" / "readme.txt").write_text("not looked at")
     return drawn
@@ -104,16 +104,20 @@ def test_a_model_is_trained_on_a_few_pictures_that_are_never_posted():
 
 
 def test_an_image_that_is_neither_uploaded_nor_dropped_is_missing():
-    classifier = {"flagged": {"low_confidence": 4, "audit": 1}, "dropped": {"spool_full": 1}}
+    shift = Shift(1)
+    shift.note(Answer(Picture(Path("a.jpg"), None), "a", 10, 0.1, "ripe", 0.5))
+    classifier = {"answered": 1, "flagged": {"low_confidence": 4, "audit": 1}, "dropped": {"spool_full": 1}}
     sampler = {"kept": 3, "dropped": {"duplicate": 1}, "waiting": 0}
     there = Account.of(classifier, sampler, [("a", "a", 10), ("b", "b", 10), ("c", "c", 10)])
-    assert there.settled
+    assert there.settled(shift)
+    assert not there.settled(Shift(0)), "the classifier has answered what no camera posted"
+    assert not Account().settled(shift), "nobody has told anything"
     assert there.missing == 0
     assert there.uploaded_bytes == 30
     damaged = Account.of(classifier, sampler, [("a", "a", 10), ("b", "b", 10), ("c", "other", 10)])
     assert damaged.missing == 1
     on_its_way = Account.of(classifier, sampler | {"waiting": 1}, [("a", "a", 10)])
-    assert not on_its_way.settled
+    assert not on_its_way.settled(shift)
     assert on_its_way.missing == 2
 
 

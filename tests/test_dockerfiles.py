@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import time
+import tomllib
 import venv
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -146,7 +147,7 @@ class Replay:
 
     def start(self, command, **settings):
         """Run a command line of the image as its process would run: its environment and nothing of ours."""
-        mine = ("PATH", "HOME", "PYTHON", "CLASSIFIER_", "SAMPLER_")
+        mine = ("PATH", "HOME", "PYTHON", "ORT_", "CLASSIFIER_", "SAMPLER_")
         environ = {k: v for k, v in self.final.environ.items() if k.startswith(mine)} | settings
         program = shutil.which(command[0], path=environ["PATH"])
         return subprocess.Popen(
@@ -336,3 +337,22 @@ def test_secrets_and_all_that_no_image_needs_stay_out_of_the_build(path):
 )
 def test_what_an_image_needs_is_in_the_build(path):
     assert in_context(Path(path))
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+@pytest.mark.parametrize("module", MODULES)
+def test_no_image_needs_a_compiler(module, machine):
+    """paho-mqtt has no wheel, but no C code either."""
+    packages = {package["name"]: package for package in tomllib.loads((ROOT / "uv.lock").read_text())["package"]}
+    wanted = [entry["name"] for entry in packages["ripeloop"]["optional-dependencies"][module]]
+    found = set()
+    while wanted:
+        name = wanted.pop()
+        if name not in found:
+            found.add(name)
+            wanted += [entry["name"] for entry in packages[name].get("dependencies", ())]
+    image = re.compile(rf"(cp312-cp312|abi3|-none)-manylinux\w*.*_{machine}\b|-none-any")
+    without = {
+        name for name in found if not any(image.search(wheel["url"]) for wheel in packages[name].get("wheels", ()))
+    }
+    assert without == {"paho-mqtt"}

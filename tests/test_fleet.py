@@ -158,7 +158,9 @@ async def test_a_module_answers_its_methods_and_reports(edge, tmp_path):
     async with opened(edge) as fleet, module(edge, tmp_path, status=status) as hub:
         await hub.report({"policy": {"minMargin": 0.3}})
         assert await answer(fleet, {"deep": True}) == {"answered": 3, "asked": {"deep": True}}
-        twin = await fleet.twin(DEVICE, "classifier")
+        async with asyncio.timeout(20):
+            while "policy" not in (twin := await fleet.twin(DEVICE, "classifier")).reported:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
         assert twin.connected
         assert twin.reported["policy"] == {"minMargin": 0.3}
         assert not [name for name in (*twin.reported, *twin.desired) if name.startswith("$")]

@@ -77,6 +77,11 @@ async def until_offline(hub, seconds=15.0):
             await asyncio.sleep(0.02)
 
 
+def said(caplog):
+    """What our own code logged."""
+    return [record.getMessage() for record in caplog.records if record.name.startswith("ripeloop")]
+
+
 async def all_arrived(edge, count):
     """The messages upstream, once there are `count` different ones."""
     async with asyncio.timeout(20):
@@ -122,8 +127,11 @@ async def test_a_dropped_connection_comes_back_and_is_logged_once(edge, opened, 
         await asyncio.sleep(0.5)
         edge.start()
         await until_sent(hub)
-    lines = [record.getMessage().split(":")[0] for record in caplog.records]
-    assert lines == ["online", "offline, trying again until the edge hub is back", "online"]
+    assert [line.split(":")[0] for line in said(caplog)] == [
+        "online",
+        "offline, trying again until the edge hub is back",
+        "online",
+    ]
 
 
 async def test_a_send_while_the_hub_is_away_is_offline_at_once(edge, opened):
@@ -238,11 +246,12 @@ async def test_a_new_key_is_taken_up(edge, opened):
 async def test_a_token_is_renewed_without_anybody_noticing(edge, opened, caplog):
     caplog.set_level(logging.INFO, "ripeloop")
     async with opened(limits=replace(LIMITS, token=122)) as hub:  # renewed after 2 s
+        await online(edge, "classifier")
         start = time.monotonic()
         while time.monotonic() - start < 3.5:
             await hub.send("summary", b"{}")
             await asyncio.sleep(0.05)
-    assert [record.getMessage() for record in caplog.records] == ["online: connected to the edge hub"]
+    assert said(caplog) == ["online: connected to the edge hub"]
 
 
 async def test_a_token_that_cannot_be_signed_at_its_renewal_is_not_the_end(edge, opened, caplog):
@@ -285,6 +294,23 @@ async def test_two_sends_without_an_acknowledgement_get_a_new_connection(edge, o
                     await hub.send("summary", b"{}")
         await until_sent(hub)
     assert "2 requests in a row were not answered" in caplog.text
+
+
+async def test_a_posted_message_arrives_when_the_hub_acknowledges_again(edge, opened, tmp_path):
+    async with opened(limits=replace(IMPATIENT, request=0.2, healthy=0.1)) as hub:
+        await online(edge, "classifier")
+        async with fault(edge, puback=False):
+            await hub.post("summary", b"late")
+            await asyncio.sleep(1)
+        mailbox = Mailbox(tmp_path / "classifier.db")
+        async with asyncio.timeout(10):
+            while True:
+                if mailbox.counts().waiting == 0:
+                    break
+                await asyncio.sleep(0.05)
+        mailbox.close()
+        ids = {message["system"]["messageId"] for message in await edge.arrived(2)}
+    assert len(ids) == 1  # it arrived more than once, and can be told to be the same
 
 
 async def test_a_hub_that_never_acknowledges_ends_the_process_and_keeps_what_was_posted(edge, opened, tmp_path):
@@ -405,7 +431,7 @@ async def test_reports_while_the_hub_is_away_are_merged_and_sent_later(edge, ope
     ("body", "properties"),
     [
         pytest.param(b"x" * 300_000, {}, id="refused by the SDK"),
-        pytest.param(b"x" * 261_000, {"long": "y" * 2000}, id="refused by the hub, which drops the connection"),
+        pytest.param(b"x" * 261_000, {"spaces": " " * 600}, id="refused by the hub, which drops the connection"),
     ],
 )
 async def test_a_poison_message_is_dropped_and_never_holds_up_the_rest(

@@ -151,7 +151,8 @@ def test_the_body_is_read_only_where_the_message_declares_json_in_utf8(system):
 
 
 def test_a_body_that_is_not_json_meets_no_condition():
-    assert not compile_condition("$body.a = 1")(Message("m", b"\xff{", system=JSON))
+    for body in (b"\xff{", b"[" * 100_000, b'{"a": 1%s}' % (b"0" * 400)):
+        assert not compile_condition("$body.a = 1")(Message("m", body, system=JSON))
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """IoT Hub's service REST, as the tools call it."""
 
 import aiohttp
-import pytest
 
 from edge import manifest, service_token
 
@@ -12,21 +11,18 @@ def code(answer):
     return answer["Message"].removeprefix("ErrorCode:").partition(";")[0]
 
 
-@pytest.mark.parametrize(
-    "token",
-    [
-        lambda edge: "",
-        lambda edge: service_token(edge.connection_string, -1),
-        lambda edge: service_token(edge.connection_string.replace("SharedAccessKey=", "SharedAccessKey=AAAA")),
-        lambda edge: service_token(edge.connection_string.replace("iothubowner", "service")),
-        lambda edge: service_token(edge.connection_string.replace("HostName=", "HostName=other.")),
-    ],
-    ids=["none", "expired", "wrong key", "wrong policy", "wrong host"],
-)
-async def test_without_the_owners_signature_nothing_is_answered(edge, token):
-    status, answer = await edge.service("GET", TWIN, headers={"Authorization": token(edge)})
-    assert (status, code(answer)) == (401, "IotHubUnauthorizedAccess")
-    assert answer["ExceptionMessage"].startswith("Tracking ID:")
+async def test_without_the_owners_signature_nothing_is_answered(edge):
+    owner = edge.connection_string
+    for token in (
+        "",
+        service_token(owner, -1),
+        service_token(owner.replace("SharedAccessKey=", "SharedAccessKey=AAAA")),
+        service_token(owner.replace("iothubowner", "service")),
+        service_token(owner.replace("HostName=", "HostName=other.")),
+    ):
+        status, answer = await edge.service("GET", TWIN, headers={"Authorization": token})
+        assert (status, code(answer)) == (401, "IotHubUnauthorizedAccess"), token
+        assert answer["ExceptionMessage"].startswith("Tracking ID:")
 
 
 async def test_an_api_version_is_required(edge):
@@ -71,38 +67,34 @@ async def test_the_devices_own_twin_has_tags(edge):
     assert twin["tags"] == {"site": {"name": "north"}}
 
 
-@pytest.mark.parametrize(
-    ("path", "answer"),
-    [("/twins/desk", "DeviceNotFound"), ("/twins/laptop/modules/nobody", "ModuleNotFound"), ("/nothing", "NotFound")],
-)
-async def test_what_is_not_there_is_not_found(edge, path, answer):
-    status, body = await edge.service("GET", path)
-    assert (status, code(body)) == (404, answer)
+async def test_what_is_not_there_is_not_found(edge):
+    for path, answer in (
+        ("/twins/desk", "DeviceNotFound"),
+        ("/twins/laptop/modules/nobody", "ModuleNotFound"),
+        ("/nothing", "NotFound"),
+    ):
+        status, body = await edge.service("GET", path)
+        assert (status, code(body)) == (404, answer)
 
 
-@pytest.mark.parametrize(
-    "body",
-    [[], {"properties": []}, {"properties": {"desired": {"a.b": 1}}}, {"tags": {"a": "x" * 5000}}],
-)
-async def test_a_change_over_a_limit_is_refused_and_changes_nothing(edge, body):
+async def test_a_change_over_a_limit_is_refused_and_changes_nothing(edge):
     _, before = await edge.service("GET", TWIN)
-    status, answer = await edge.service("PATCH", TWIN, body)
-    assert (status, code(answer)) == (400, "ArgumentInvalid")
+    too_long = {"tags": {"a": "x" * 5000}}
+    for body in ([], {"properties": []}, {"properties": {"desired": {"a.b": 1}}}, too_long):
+        status, answer = await edge.service("PATCH", TWIN, body)
+        assert (status, code(answer)) == (400, "ArgumentInvalid"), body
     assert (await edge.service("GET", TWIN))[1]["etag"] == before["etag"]
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
+async def test_a_method_call_that_cannot_be_is_refused(edge):
+    for body in (
         {},
         {"methodName": 3},
         {"methodName": "m", "responseTimeoutInSeconds": 4},
         {"methodName": "m", "connectTimeoutInSeconds": 301},
-    ],
-)
-async def test_a_method_call_that_cannot_be_is_refused(edge, body):
-    status, answer = await edge.service("POST", TWIN + "/methods", body)
-    assert (status, code(answer)) == (400, "ArgumentInvalid")
+    ):
+        status, answer = await edge.service("POST", TWIN + "/methods", body)
+        assert (status, code(answer)) == (400, "ArgumentInvalid"), body
 
 
 async def test_a_deployment_that_cannot_be_is_refused_and_the_old_one_stays(edge):
@@ -143,3 +135,50 @@ async def test_a_configuration_is_stored_changed_and_removed(edge):
 async def test_a_configuration_id_is_lower_case(edge):
     status, answer = await edge.service("PUT", "/configurations/Release", {"content": {}})
     assert (status, code(answer)) == (400, "ArgumentInvalid")
+
+
+async def test_the_configurations_that_target_the_device_are_applied(edge):
+    def configuration(priority, condition, modules_content):
+        return {"content": modules_content, "targetCondition": condition, "priority": priority}
+
+    async def put(id_, *values):
+        status, answer = await edge.service("PUT", f"/configurations/{id_}", configuration(*values))
+        assert status == 200, answer
+
+    async def policy():
+        _, twin = await edge.service("GET", TWIN)
+        return {name: value for name, value in twin["properties"]["desired"].items() if not name.startswith("$")}
+
+    await put("low", 1, "tags.site = 'north'", manifest(desired={"classifier": {"from": "low"}}))
+    await put("high", 2, "tags.site = 'north'", manifest(desired={"classifier": {"from": "high", "more": 1}}))
+    await put("other", 9, "tags.site = 'south'", manifest(desired={"classifier": {"from": "other"}}))
+    layer = {"modulesContent": {"classifier": {"properties.desired.model.version": "7"}}}
+    await put("layer", 3, "tags.site = 'north' AND deviceId = 'laptop'", layer)
+    assert await policy() == {}
+    await edge.service("PATCH", "/twins/laptop", {"tags": {"site": "north"}})
+    assert await policy() == {"from": "high", "more": 1, "model": {"version": "7"}}
+    assert (await edge.service("DELETE", "/configurations/high"))[0] == 204
+    assert await policy() == {"from": "low", "model": {"version": "7"}}
+
+
+async def test_a_configuration_that_cannot_be_deployed_is_refused(edge):
+    body = {"content": manifest(routes={"bad": "FROM x"}), "targetCondition": "*", "priority": 1}
+    status, answer = await edge.service("PUT", "/configurations/bad", body)
+    assert (status, code(answer)) == (400, "InvalidConfigurationContent")
+    assert await edge.service("GET", "/configurations") == (200, [])
+
+
+async def test_a_configuration_of_a_wrong_shape_is_refused(edge):
+    for body in ({"content": []}, {"content": {"modulesContent": {"m": 1}}}, {"priority": "high"}):
+        status, answer = await edge.service("PUT", "/configurations/wrong", body)
+        assert (status, code(answer)) == (400, "ArgumentInvalid"), body
+
+
+async def test_a_deployment_made_while_offline_waits_until_it_is_online(edge):
+    await edge.control("PUT", "/upstream", {"online": False})
+    content = manifest(modules=["classifier", "third"], routes={})
+    assert (await edge.service("POST", "/devices/laptop/applyConfigurationContent", content))[0] == 204
+    assert (await edge.service("GET", "/twins/laptop/modules/third"))[0] == 404
+    edge.kill()
+    edge.start()  # online again
+    assert (await edge.service("GET", "/twins/laptop/modules/third"))[0] == 200

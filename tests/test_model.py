@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import subprocess
+import sys
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -280,3 +283,21 @@ def test_a_model_that_answers_nonsense_says_so_instead_of_sending_it(tmp_path: P
     loaded = load(zipped(tmp_path / "e.zip", files(model(last="Reciprocal"))))
     with pytest.raises(BadModel, match="not a number"):
         loaded.predict(picture("black"))
+
+
+def test_the_runtime_keeps_no_file_and_reports_to_nobody(tmp_path: Path) -> None:
+    """Onnxruntime would write into the home folder and call its makers unless told not to before its import."""
+    zipped(tmp_path / "model.zip")
+    home = tmp_path / "home"
+    home.mkdir()
+    program = (
+        "import sys; from pathlib import Path; from classifier.model import load; load(Path(sys.argv[1]));"
+        "import os; assert os.environ['ORT_DISABLE_TELEMETRY'] == '1'"
+    )
+    environ = {
+        name: value for name, value in os.environ.items() if name not in ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME")
+    }
+    subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "model.zip")], env=environ | {"HOME": str(home)}, check=True
+    )
+    assert list(home.rglob("*")) == []

@@ -141,7 +141,7 @@ def test_the_folder_of_a_device_is_where_its_sampler_uploads(device):
 
 
 async def test_samples_in_a_store_are_shown(tmp_path):
-    one, other = sent("line-1", b"a"), sent("line-2", b"bc", "audit")
+    one, other = sent("line-1", b"a"), sent("line-2", b"bc", "audit", tag="[red]")
     async with open_blobs(str(tmp_path), "samples") as blobs:
         await blobs.put(one.blob, b"a", one.metadata(), one.content_type)
         await blobs.put(other.blob, b"bc", other.metadata(), other.content_type)
@@ -153,6 +153,8 @@ async def test_samples_in_a_store_are_shown(tmp_path):
     assert "1 samples, 2 bytes" in second.stdout
     assert "audit" in second.stdout
     assert "low_confidence" not in second.stdout
+    assert other.blob in second.stdout
+    assert "[red]" in second.stdout
 
 
 def test_a_store_that_is_away_is_offline():

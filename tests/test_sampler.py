@@ -217,6 +217,34 @@ async def test_what_the_local_store_lost_is_put_there_again(site: Site) -> None:
     assert await site.local.get(one.blob) == picture(1)
 
 
+async def test_a_store_that_forgot_what_it_acknowledged_is_given_it_again(site: Site, tmp_path: Path) -> None:
+    folder = tmp_path / "azurite"
+    folder.mkdir()
+    with running_azurite(folder, account="edgestore", api_version="2019-07-07") as azurite:
+        async with open_blobs(azurite.connection_string, "samples", azurite.api_version) as site.local:
+            samples = [site.flag(n) for n in range(5)]
+            await site.inbox().empty()
+            azurite.process.kill()
+            azurite.process.wait()
+            await site.inbox().empty()
+            assert len(site.spool.ids()) == 5
+    with running_azurite(folder, account="edgestore", api_version="2019-07-07") as azurite:
+        async with open_blobs(azurite.connection_string, "samples", azurite.api_version) as site.local:
+            assert [blob async for blob in site.local.list()] == []
+            await site.retention().prove()
+            assert [blob.name async for blob in site.local.list()] == sorted(one.blob for one in samples)
+            await site.inbox().empty()
+    assert site.outbox.counters() == Counters(kept=5, waiting=5)
+
+
+async def test_a_damaged_local_blob_is_replaced_while_the_spool_has_it(site: Site, tmp_path: Path) -> None:
+    one = site.flag(1)
+    await site.inbox().empty()
+    (tmp_path / "local" / "samples" / one.blob).write_bytes(b"x" * len(picture(1)))
+    await site.retention().prove()
+    assert await site.local.get(one.blob) == picture(1)
+
+
 async def test_the_same_image_flagged_again_is_a_duplicate_and_told_again_is_nothing(site: Site) -> None:
     site.flag(1)
     await site.inbox().empty()

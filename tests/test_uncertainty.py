@@ -10,7 +10,7 @@ from ripeloop.prediction import Prediction
 from ripeloop.uncertainty import Policy, confidence, entropy, margin, reason_to_flag
 
 NEVER = 1.0
-QUIET = Policy(min_confidence=0, min_margin=0, max_entropy=None, audit_share=0)
+QUIET = Policy(min_confidence=0, min_margin=0, max_entropy=0, audit_share=0)
 PROBABILITIES = st.lists(st.floats(0, 1), max_size=6)
 
 

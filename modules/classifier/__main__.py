@@ -149,7 +149,9 @@ def _option(name: str, default: Any, type_: Any, help_: str) -> Callable[[Comman
 @_option("--summary-seconds", 60.0, click.FloatRange(min=0, min_open=True), "Seconds between summaries to the cloud.")
 @_option("--min-confidence", Policy().min_confidence, _SHARE, "Keep images whose highest probability is below; 0: off.")
 @_option("--min-margin", Policy().min_margin, _SHARE, "Keep images whose two best tags are closer; 0: off.")
-@_option("--max-entropy", Policy().max_entropy, click.FloatRange(min=0), "Keep images of a higher entropy, in nats.")
+@_option(
+    "--max-entropy", Policy().max_entropy, click.FloatRange(min=0), "Keep images of higher entropy (nats); 0: off."
+)
 @_option("--audit-share", Policy().audit_share, _SHARE, "The share of all images kept whatever the model thought.")
 @process.log_options
 def main(log_level: str, log_json: bool, **options: Any) -> None:

@@ -78,8 +78,8 @@ class Classifier:
         self._counts.refused += 1
 
     def close(self) -> None:
-        """Let the worker threads go, once what they do is done."""
-        self._workers.shutdown()
+        """Let the worker threads go, once what they are at is done."""
+        self._workers.shutdown(cancel_futures=True)
 
     async def _flag(
         self, handoff: Handoff, image: bytes, predictions: tuple[Prediction, ...], captured_at: datetime

@@ -1,4 +1,4 @@
-"""The one place that knows onnxruntime: a Custom Vision export becomes something that answers images."""
+"""A Custom Vision export becomes something that answers images."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
-from onnxruntime.capi import onnxruntime_pybind11_state as ort
 
 from classifier.export import Export, read
 from classifier.imaging import MAX_SIDE, OLD_CONTAINER, InputSpec, to_tensor
+from classifier.runtime import errors as ort
+from classifier.runtime import onnxruntime
 from ripeloop.errors import BadModel
 from ripeloop.prediction import Prediction
 

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 from ripeloop.errors import Offline, Refused, TooLarge
-from ripeloop.link import Answer, Ears, HubLimits, Link, Message, Method, TimedOut
+from ripeloop.link import Answer, Ears, HubLimits, Link, Message, Method
 from ripeloop.mailbox import Letter, Mailbox
 from ripeloop.supervisor import Supervisor
 from ripeloop.twin import Desired, combined
@@ -146,8 +146,8 @@ class EdgeHub:
             if not await self._delivered(letter, tries):
                 await asyncio.sleep(self._limits.retry)
                 continue
-            tries.pop(letter.number, None)
-            for number in behind:  # the hub took this one, so it is not the hub that is at fault
+            del tries[letter.number]
+            for number in set(behind) - {letter.number}:  # the hub took this one, so the hub was not at fault
                 del tries[number]
                 await self._refused(number, "it was never acknowledged, while others were")
 
@@ -157,10 +157,8 @@ class EdgeHub:
         except Refused as error:
             await self._refused(letter.number, str(error))
             return False
-        except TimedOut:
+        except Offline:  # its fault perhaps: the hub drops the connection of one who sends what it cannot take
             tries[letter.number] += 1
-            return False
-        except Offline:
             return False
         await asyncio.to_thread(self._mailbox.remove, letter.number)
         return True

@@ -29,9 +29,11 @@ def log_options(command: Command) -> Command:
         "--log-level",
         type=click.Choice(["debug", "info", "warning", "error"]),
         default="info",
+        show_default=True,
+        show_envvar=True,
         help="The least serious event to log.",
     )
-    as_json = click.option("--log-json", is_flag=True, help="Log JSON, one object a line, for a log collector.")
+    as_json = click.option("--log-json", is_flag=True, show_envvar=True, help="Log one JSON object a line.")
     return level(as_json(command))
 
 

@@ -17,7 +17,7 @@ AUDIT = "audit"
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The thresholds. A threshold of 0 (`max_entropy`: null) turns its reason off.
+    """The thresholds. A threshold of 0 turns its reason off.
 
     `min_confidence` and `min_margin` are probabilities, `max_entropy` is in nats (0 to ln of the number of tags),
     `audit_share` is the share, 0 to 1, of all images kept whatever the model thought.
@@ -25,7 +25,7 @@ class Policy:
 
     min_confidence: float = 0.8
     min_margin: float = 0.3
-    max_entropy: float | None = None
+    max_entropy: float = 0.0
     audit_share: float = 0.02
 
     @classmethod
@@ -67,7 +67,7 @@ def reason_to_flag(predictions: Sequence[Prediction], policy: Policy, chance: fl
         return LOW_CONFIDENCE
     if margin(predictions) < policy.min_margin:
         return NARROW_MARGIN
-    if policy.max_entropy is not None and entropy(predictions) > policy.max_entropy:
+    if 0 < policy.max_entropy < entropy(predictions):
         return HIGH_ENTROPY
     return None
 
@@ -94,8 +94,6 @@ def _camel(name: str) -> str:
 
 
 def _reason_to_refuse(name: str, value: object) -> str | None:
-    if value is None and name == "max_entropy":
-        return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return f"must be a number, not {value!r}"
     if value < 0 or (name != "max_entropy" and value > 1):

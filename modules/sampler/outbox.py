@@ -224,7 +224,9 @@ class Outbox:
         if unknown:
             self._db.close()
             raise SettingsError(f"a newer sampler wrote {path}: run that version, or give this one a new state folder")
+        self._db.conn.execute("BEGIN IMMEDIATE")  # two samplers may start at once while one is replaced
         _migrations.apply(self._db)
+        self._db.commit()
 
 
 _STATES = "SELECT state, count(*) AS n, sum(size) AS bytes FROM samples GROUP BY state"

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from ripeloop.blobs import Blobs
 from ripeloop.errors import BadRecord, NotFound, Offline, Refused
+from ripeloop.prediction import image_id
 from ripeloop.spool import Spool
 from sampler.outbox import Outbox
 from sampler.sample import Sample
@@ -73,9 +74,11 @@ class Retention:
             await asyncio.to_thread(self._outbox.freed, [sample.id for sample in samples])
 
     async def _is_there(self, sample: Sample) -> bool:
-        async for blob in self._local.list(sample.blob):
-            return blob.name == sample.blob and blob.size == sample.size
-        return False
+        """True where the local store gives back the very bytes."""
+        try:
+            return image_id(await self._local.get(sample.blob)) == sample.id
+        except NotFound:
+            return False
 
     async def _put_again(self, sample: Sample) -> None:
         now = datetime.now(UTC)
@@ -86,6 +89,6 @@ class Retention:
             await asyncio.to_thread(self._outbox.refused, sample.id, "missing_blob", None)
             await asyncio.to_thread(self._outbox.proven, [sample.id])
             return
-        await self._local.delete(sample.blob)  # one of another size
+        await self._local.delete(sample.blob)  # where it is there but damaged
         await self._local.put(sample.blob, image, sample.metadata(), sample.content_type)
         await asyncio.to_thread(self._outbox.put_again, sample.id, now)

@@ -140,7 +140,7 @@ class Uploader:
             self._last.remove(sample.id)
 
     async def _image(self, sample: Sample) -> bytes:
-        """The bytes the camera posted, from the local store or else the spool. Raises NotFound, Offline, Denied."""
+        """The bytes the camera posted, from the local store or else the spool. Raises NotFound, Offline."""
         try:
             image = await self._local.get(sample.blob)
             if image_id(image) == sample.id:
@@ -149,7 +149,7 @@ class Uploader:
         except NotFound:
             trouble = NotFound("missing_blob: neither the local store nor the spool holds the image")
         except (Offline, Denied) as error:
-            trouble = error
+            trouble = Offline(f"the local store cannot be read: {error}")
         try:
             _, image = await asyncio.to_thread(self._spool.take, sample.id)
         except (NotFound, BadRecord, OSError):

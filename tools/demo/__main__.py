@@ -15,7 +15,7 @@ import click
 from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 
-from demo import bananas, starter
+from demo import starter
 from demo.account import Account, strangers
 from demo.camera import Shift, post_all
 from demo.pictures import Picture, find, mixed, split_for_training
@@ -31,7 +31,7 @@ DEVICE = "laptop"
 CONTAINER = "samples"
 LOOK_SECONDS = 0.5
 SETTLE_SECONDS = 60.0
-DRAWN = 240
+DRAWN = 180
 SLOWEST_RATE = 2.0  # pictures a second, for how long to wait
 REPEATED = 12  # a camera sometimes posts the same frame twice
 OWN_AT_MOST = 1000
@@ -131,7 +131,7 @@ def _prepare(settings: Settings, console: Console) -> tuple[list[Picture], Path]
     if settings.images is None:
         console.print("[bold]drawing bananas[/] and training a model on a few of them (once) ...")
         model = starter.ensure_starter_model(folder / "model")
-        drawn = bananas.ensure_drawn(folder / "bananas", settings.count or DRAWN)
+        drawn = starter.ensure_drawn(folder / "bananas", settings.count or DRAWN)
         pictures = mixed(find(drawn))
         return pictures + pictures[:REPEATED], model
     training, rest = split_for_training(find(settings.images.expanduser()))
@@ -165,9 +165,12 @@ async def _watch(
         async def settled() -> bool:
             nonlocal account
             system.check()
-            account = await _account(fleet, system.plan.cloud, reasons)
+            try:
+                account = await _account(fleet, system.plan.cloud, reasons)
+            except Offline:  # a module that was just started is not at the hub yet
+                return False
             view.show(shift, account, reasons)
-            return posting.done() and account.settled
+            return posting.done() and account.settled(shift)
 
         with View(console) as view:
             try:

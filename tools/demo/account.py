@@ -17,6 +17,7 @@ class Account:
     `uploaded` holds the ids found in the cloud whose bytes hash to their name; `damaged` those whose bytes do not.
     """
 
+    answered: int = 0
     flagged: Mapping[str, int] = field(default_factory=dict)
     dropped: Mapping[str, int] = field(default_factory=dict)
     kept: int = 0
@@ -34,6 +35,7 @@ class Account:
         blobs = list(found)
         good = [(name, size) for name, id_, size in blobs if name == id_]
         return cls(
+            answered=classifier.get("answered", 0),
             flagged=dict(classifier.get("flagged", {})),
             dropped=dict(Counter(classifier.get("dropped", {})) + Counter(sampler.get("dropped", {}))),
             kept=sampler.get("kept", 0),
@@ -44,11 +46,11 @@ class Account:
             damaged=frozenset(name for name, id_, _ in blobs if name != id_),
         )
 
-    @property
-    def settled(self) -> bool:
-        """Nothing is on its way any more: each flagged image was dropped, set aside or uploaded."""
+    def settled(self, shift: Shift) -> bool:
+        """The classifier told of every answer of this shift, and nothing is on its way any more."""
         handled = self.kept + sum(self.dropped.values())
-        return sum(self.flagged.values()) == handled and self.waiting == 0
+        told_all = self.answered == len(shift.answered)
+        return told_all and sum(self.flagged.values()) == handled and self.waiting == 0
 
     @property
     def missing(self) -> int:

@@ -7,16 +7,14 @@ two ripenesses where the tag changes look alike, as they do in life: no model ge
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
-import click
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFilter
 
-Plane = npt.NDArray[np.float32]
+Plane = npt.NDArray[Any]
 """One number a pixel, [size, size]; with colours [size, size, 3], 0 to 255, red first."""
 
 TAGS = ("unripe", "ripe", "overripe")
@@ -26,11 +24,11 @@ SIZE = 300
 
 _RIPENESSES = (0, 0.15, 0.32, 0.5, 0.68, 0.85, 1.0)
 _SKINS = ((84, 128, 44), (128, 160, 52), (206, 200, 62), (240, 208, 64), (226, 180, 58), (160, 110, 44), (74, 48, 28))
-_GREEN_TIPS = np.float32([-46, -6, -14])
-_SPOT = np.float32([66, 42, 26])
-_BRUISE = np.float32([60, 44, 30])
-_STICKER = np.float32([40, 90, 190])
-_STEM = np.float32([58, 48, 28])
+_GREEN_TIPS = np.array([-46, -6, -14], np.float32)
+_SPOT = np.array([66, 42, 26], np.float32)
+_BRUISE = np.array([60, 44, 30], np.float32)
+_STICKER = np.array([40, 90, 190], np.float32)
+_STEM = np.array([58, 48, 28], np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +46,9 @@ def tag_of(ripeness: float) -> str:
     return TAGS[0] if ripeness < RIPE_FROM else TAGS[1] if ripeness < OVERRIPE_FROM else TAGS[2]
 
 
-def pictures(count: int, seed: int, size: int = SIZE) -> Iterator[Drawn]:
-    """`count` pictures of ripeness drawn evenly from 0 to 1; picture n is the same for the same seed and n."""
-    for nth in range(count):
-        ripeness = float(np.random.default_rng([seed, nth]).random())
-        yield picture(seed, nth, ripeness, size)
+def random_picture(seed: int, nth: int, size: int = SIZE) -> Drawn:
+    """Picture `nth` of a series whose ripenesses are drawn evenly from 0 to 1."""
+    return picture(seed, nth, float(np.random.default_rng([seed, nth]).random()), size)
 
 
 def picture(seed: int, nth: int, ripeness: float, size: int = SIZE) -> Drawn:
@@ -107,15 +103,15 @@ class _Body:
         across = y / np.sqrt(1 + (2 * bend * along) ** 2) / thickness
         beyond = np.clip((np.abs(x) - half_length) / (0.35 * half_width), 0, None)
         mask = np.clip((1 - np.hypot(across, beyond)) * thickness / 1.5 + 0.5, 0, 1)
-        planes = (plane.astype(np.float32) for plane in (x, y, along, across, mask))
-        return cls(*planes, half_length=half_length, half_width=half_width, angle=angle)
+        x, y, along, across, mask = (plane.astype(np.float32) for plane in (x, y, along, across, mask))
+        return cls(x, y, along, across, mask, half_length, half_width, angle)
 
 
 def _skin(rng: np.random.Generator, body: _Body, ripeness: float) -> Plane:
     """The colours of a fruit's skin, in this light, over the whole picture."""
     size = len(body.mask)
     base = [np.interp(ripeness, _RIPENESSES, channel) for channel in zip(*_SKINS, strict=True)]
-    colours = np.float32(base) + 34 * (_mottled(rng, size, 5, 4) - np.float32(0.5))[..., None]
+    colours = np.array(base, np.float32) + 34 * (_mottled(rng, size, 5, 4) - np.float32(0.5))[..., None]
     if ripeness < 0.5:
         tips = np.clip(np.abs(body.along) - 0.62, 0, 1) * np.float32((0.6 - ripeness) * 2)
         colours += tips[..., None] * _GREEN_TIPS
@@ -148,7 +144,8 @@ def _light_on(body: _Body) -> Plane:
 
 def _painted(colours: Plane, paint: Plane, cover: Plane) -> Plane:
     """`colours` with `paint` over them as thickly as `cover` says, 0 to 1."""
-    return colours + (paint - colours) * cover[..., None].astype(np.float32)
+    painted: Plane = colours + (paint - colours) * cover[..., None].astype(np.float32)
+    return painted
 
 
 def _shadow(mask: Plane) -> Plane:
@@ -170,7 +167,7 @@ def _background(rng: np.random.Generator, size: int) -> Plane:
         ((60, 96, 140), 26),
         ((120, 124, 110), 60),
     )[kind]
-    scene = np.float32(colours) + np.float32(contrast) * mottle
+    scene = np.array(colours, np.float32) + np.float32(contrast) * mottle
     lines = np.arange(size)[:, None, None]
     if kind == 1:  # the belt's ribs
         scene -= np.float32(14) * (lines % 23 < 2)
@@ -187,7 +184,9 @@ def _photographed(rng: np.random.Generator, scene: Plane) -> Image.Image:
     light = 1 + sideways * ramp[None, :] + downwards * ramp[:, None]
     cast = (1 + rng.normal(0, 0.06, 3)) * rng.uniform(0.68, 1.22)
     noise = rng.standard_normal(scene.shape, np.float32) * np.float32(rng.uniform(1, 6))
-    taken = Image.fromarray(np.clip(scene * light[..., None] * cast.astype(np.float32) + noise, 0, 255).astype(np.uint8))
+    taken = Image.fromarray(
+        np.clip(scene * light[..., None] * cast.astype(np.float32) + noise, 0, 255).astype(np.uint8)
+    )
     if rng.random() < 0.5:
         taken = taken.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.2, 1.6))))
     return taken
@@ -201,4 +200,5 @@ def _mottled(rng: np.random.Generator, size: int, cells: int, octaves: int) -> P
         coarse = Image.fromarray(rng.random((side, side), np.float32))
         layers += np.asarray(coarse.resize((size, size), Image.Resampling.BICUBIC)) / np.float32(2**octave)
     layers -= layers.min()
-    return layers / (layers.max() + np.float32(1e-6))
+    layers /= layers.max() + np.float32(1e-6)
+    return layers

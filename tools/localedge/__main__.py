@@ -79,7 +79,9 @@ async def _listen(
         )
     with listening.one_line(str(settings.control_socket), "choose another --state"):
         await stack.enter_async_context(
-            listening.serve(control.application(hub, broker), listening.unix(str(settings.control_socket)))
+            listening.serve(
+                control.application(hub, broker, configurations), listening.unix(str(settings.control_socket))
+            )
         )
     with listening.one_line(
         f"{settings.gateway}:{MQTT_PORT}", "choose another address with --gateway, such as 127.0.0.2"

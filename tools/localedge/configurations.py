@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import logging
 from dataclasses import dataclass
 from typing import Any
 
 from localedge.database import Database
 from localedge.deployment import Deployment, parse
 from localedge.edgehub import EdgeHub
-from ripeloop.errors import NotFound
+from localedge.targeting import effective
+from ripeloop.errors import NotFound, SettingsError
 
-FROM_FILE, ACTIVE = "#file", "#active"  # no module has such a name
+log = logging.getLogger(__name__)
+
+FROM_FILE, ACTIVE, WAITING = "#file", "#active", "#waiting"  # no module has such a name
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +47,40 @@ class Configurations:
         """
         active = self._load(ACTIVE)
         if active is None or self._load(FROM_FILE) != file.manifest:
-            self.apply(file)
+            self._be(file)
             self._save(FROM_FILE, file.manifest)
         else:
             self._hub.deploy(parse(json.loads(active)))
+        self.retarget()
+        self.set_online(self._hub.online)
+
+    def set_online(self, online: bool) -> None:
+        """Reach IoT Hub, or lose it; what was applied there meanwhile is deployed now."""
+        self._hub.set_online(online)
+        if online and (waiting := self._load(WAITING)) is not None:
+            self._db.write("DELETE FROM deployed WHERE name = ?", [(WAITING,)])
+            self._be(parse(json.loads(waiting)))
+
+    def retarget(self) -> None:
+        """Be what the automatic configurations say that are for this device, where there are any."""
+        tags = self._hub.twins.get("").tags
+        manifest = effective((stored.document for stored in self.all()), self._hub.device, tags)
+        if manifest is None:
+            return
+        try:
+            deployment = parse(manifest)
+            if deployment.manifest != self._load(ACTIVE):
+                self.apply(deployment)
+        except SettingsError as error:
+            log.warning("the configurations for this device make no deployment: %s", error)
 
     def apply(self, deployment: Deployment) -> asyncio.Future[None]:
-        """Be what the deployment says from now on; done when that is on disk.
+        """Be what the deployment says, now or once upstream is online; done when that is on disk.
 
         Raises SettingsError, and changes nothing then.
         """
-        self._hub.deploy(deployment)
-        return self._save(ACTIVE, deployment.manifest)
+        self._hub.check(deployment)
+        return self._be(deployment) if self._hub.online else self._save(WAITING, deployment.manifest)
 
     def get(self, id_: str) -> Configuration:
         """A stored configuration. Raises NotFound."""
@@ -78,6 +104,10 @@ class Configurations:
     def delete(self, id_: str) -> asyncio.Future[None]:
         """Remove a configuration; done when that is on disk."""
         return self._db.write("DELETE FROM configuration WHERE id = ?", [(id_,)])
+
+    def _be(self, deployment: Deployment) -> asyncio.Future[None]:
+        self._hub.deploy(deployment)
+        return self._save(ACTIVE, deployment.manifest)
 
     def _load(self, name: str) -> str | None:
         rows = self._db.read("SELECT document FROM deployed WHERE name = ?", (name,))

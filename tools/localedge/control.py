@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from localedge.broker import Broker
+from localedge.configurations import Configurations
 from localedge.edgehub import EdgeHub
 from localedge.message import Message
 from localedge.queues import Stored, Waiting
@@ -18,9 +19,9 @@ from ripeloop.errors import NotFound, Refused
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def application(hub: EdgeHub, broker: Broker) -> web.Application:
+def application(hub: EdgeHub, broker: Broker, configurations: Configurations) -> web.Application:
     """Serves the state of the runtime, what reached upstream, and the switches."""
-    control = _Control(hub, broker)
+    control = _Control(hub, broker, configurations)
     app = web.Application(middlewares=[_problems], client_max_size=1024 * 1024)
     app.router.add_get("/state", control.state)
     app.router.add_put("/upstream", control.upstream)
@@ -35,8 +36,9 @@ def application(hub: EdgeHub, broker: Broker) -> web.Application:
 
 
 class _Control:
-    def __init__(self, hub: EdgeHub, broker: Broker) -> None:
+    def __init__(self, hub: EdgeHub, broker: Broker, configurations: Configurations) -> None:
         self._hub = hub
+        self._configurations = configurations
         self._broker = broker
 
     async def state(self, _: web.Request) -> web.Response:
@@ -47,7 +49,7 @@ class _Control:
                 "subscriptions": {client.module: sorted(client.features()) for client in hub.clients},
                 "queues": hub.queues.depths(),
                 "stats": hub.stats | {"redelivered": hub.delivery.redelivered},
-                "online": hub.delivery.online,
+                "online": hub.online,
             }
         )
 
@@ -55,7 +57,7 @@ class _Control:
         online = (await _body(request)).get("online")
         if not isinstance(online, bool):
             raise Refused("online must be true or false")
-        self._hub.set_online(online)
+        self._configurations.set_online(online)
         return web.json_response({"online": online})
 
     async def messages(self, request: web.Request) -> web.Response:

@@ -38,7 +38,7 @@ class Delivery:
         self._deliver(UPSTREAM)
 
     def put(self, messages: Sequence[Waiting]) -> asyncio.Future[None]:
-        """Queue messages; done when they are on disk, and only then are they delivered."""
+        """Queue messages; done when they are on disk. They are delivered after that."""
         stored = self._queues.put(messages)
 
         def deliver(_: asyncio.Future[None]) -> None:

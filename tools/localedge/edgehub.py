@@ -18,7 +18,7 @@ from localedge.methods import Methods
 from localedge.mqtt import Connect
 from localedge.queues import Queues, Upstream, Waiting
 from localedge.sessions import Sessions
-from localedge.topics import Event, Feature, MethodAnswer, TwinGet, TwinReport
+from localedge.topics import Event, Feature, MethodAnswer, TwinGet, TwinReport, UnknownTwinRequest
 from localedge.twins import Section, Twins, parse_patch
 from ripeloop.errors import NotFound, Refused, SettingsError
 
@@ -53,7 +53,7 @@ class EdgeHub:
         self._hosts = tuple(hosts)
         self._database = database
         self._on_deployed = on_deployed
-        self.deployment = Deployment((), ())
+        self._deployment = Deployment((), ())
 
     # What modules do; the broker calls these.
 
@@ -90,7 +90,7 @@ class EdgeHub:
             case MethodAnswer() as answer:
                 self.methods.answered(answer)
                 return None
-            case _:
+            case UnknownTwinRequest():
                 client.close(f"unknown twin request {topic}")
                 return None
 
@@ -98,8 +98,8 @@ class EdgeHub:
         """Queue a message for each route that takes it; one that none takes is dropped, as edge hub does."""
         self.stats["received"] += 1
         waiting = [
-            Waiting(route.endpoint, message, route.priority, route.time_to_live or self.deployment.time_to_live)
-            for route in self.deployment.routes
+            Waiting(route.endpoint, message, route.priority, route.time_to_live or self._deployment.time_to_live)
+            for route in self._deployment.routes
             if route.takes(message)
         ]
         if not waiting:
@@ -110,16 +110,21 @@ class EdgeHub:
 
     # What the cloud does; the service REST and the control API call these.
 
+    @property
+    def online(self) -> bool:
+        """Whether IoT Hub can be reached."""
+        return self.delivery.online
+
     def set_online(self, online: bool) -> None:
         """Reach IoT Hub, or lose it."""
-        if online != self.delivery.online:
+        if online != self.online:
             log.info("upstream is %s", "online" if online else "offline")
         self.delivery.set_online(online)
         self.sync(*self.twins.names())
 
     def sync(self, *names: str) -> None:
         """Exchange twins with IoT Hub, where it can be reached, and tell the modules what is new."""
-        if not self.delivery.online:
+        if not self.online:
             return
         for name in names:
             change = self.twins.sync(name)
@@ -127,13 +132,13 @@ class EdgeHub:
                 self.clients.send(name, topics.desired_change(change.version), change.body(), Feature.DESIRED)
 
     def deploy(self, deployment: Deployment) -> None:
-        """Be what the deployment says from now on.
+        """Be what the deployment says from now on. Raises SettingsError, and changes nothing then.
 
         A module's desired properties are set when the deployment's differ from those of the last one, so that a
         change made to the twin since then stays.
         """
-        _check_desired(deployment)
-        self.deployment = deployment
+        self.check(deployment)
+        self._deployment = deployment
         for module in self.identities.deploy(deployment.modules):
             self._remove(module)
         for name, desired in deployment.desired.items():
@@ -143,6 +148,16 @@ class EdgeHub:
         self.sync(*self.twins.names())
         self._on_deployed(deployment)
         log.info("%d modules, %d routes", len(deployment.modules), len(deployment.routes))
+
+    def check(self, deployment: Deployment) -> None:
+        """Let a deployment pass whose desired properties are within IoT Hub's limits. Raises SettingsError."""
+        for name, desired in deployment.desired.items():
+            if name.startswith("$"):  # system modules' sections follow their own schema
+                continue
+            try:
+                Section().changed(desired)
+            except Refused as error:
+                raise SettingsError(f"{name} properties.desired: {error}") from None
 
     def expire(self) -> None:
         """Drop messages that have waited longer than their time to live, and what arrived very long ago."""
@@ -175,13 +190,3 @@ class EdgeHub:
     def _last_deployed(self, name: str) -> str | None:
         rows = self._database.read("SELECT document FROM deployed WHERE name = ?", (name,))
         return str(rows[0][0]) if rows else None
-
-
-def _check_desired(deployment: Deployment) -> None:
-    for name, desired in deployment.desired.items():
-        if name.startswith("$"):  # system modules' sections follow their own schema
-            continue
-        try:
-            Section().changed(desired)
-        except Refused as error:
-            raise SettingsError(f"{name} properties.desired: {error}") from None

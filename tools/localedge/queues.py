@@ -103,13 +103,13 @@ class Upstream:
 
     def take(self) -> None:
         """Move all that waits for upstream there, each message exactly once."""
-        now = time.time()
-        self._db.write(
-            "INSERT INTO arrived(head, body) SELECT head, body FROM message"
-            " WHERE endpoint = ? AND (expires IS NULL OR expires > ?) ORDER BY priority, id",
-            [(UPSTREAM, now)],
+        waiting = "FROM message WHERE endpoint = ? AND (expires IS NULL OR expires > ?)"
+        values = [(UPSTREAM, time.time())]
+        moved = self._db.write(
+            f"INSERT INTO arrived(head, body) SELECT head, body {waiting} ORDER BY priority, id", values
         )
-        self._db.write("DELETE FROM message WHERE endpoint = ?", [(UPSTREAM,)])
+        if not moved.done():  # else it has failed, on a full disk for one, and they must stay
+            self._db.write(f"DELETE {waiting}", values)
 
     def trim(self) -> None:
         """Keep the newest `MOST_ARRIVED` messages."""

@@ -2,43 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
-import uuid
-from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
 
-from localedge import sas
+from localedge import answers, sas
+from localedge.answers import Handler, Problem
 from localedge.configurations import Configuration, Configurations
 from localedge.deployment import AGENT, HUB, parse
 from localedge.edgehub import EdgeHub
+from localedge.targeting import is_base
 from localedge.twins import Section
 from ripeloop.errors import NotFound, Refused, SettingsError
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 POLICY = "iothubowner"
 MAX_BODY = 1024 * 1024
 _ID = re.compile(r"[a-z0-9\-:+%_#*?!(),=@;$']{1,128}")
 
 
-class Problem(Exception):
-    """An answer of IoT Hub that is not a success."""
-
-    def __init__(self, status: int, code: str, text: str) -> None:
-        super().__init__(text)
-        self.status = status
-        self.code = code
-
-
 def application(hub: EdgeHub, configurations: Configurations, hosts: list[str]) -> web.Application:
     """Serves the service REST; `hosts` are the names a token may be for."""
     service = _Service(hub, configurations)
-    app = web.Application(middlewares=[_problems, _Gate(hub, hosts).check], client_max_size=MAX_BODY)
+    app = web.Application(middlewares=[answers.problems, _Gate(hub, hosts).check], client_max_size=MAX_BODY)
     app.router.add_get("/twins/{device}", service.get_twin)
     app.router.add_patch("/twins/{device}", service.patch_twin)
     app.router.add_get("/twins/{device}/modules/{module}", service.get_twin)
@@ -84,26 +71,28 @@ class _Service:
 
     async def patch_twin(self, request: web.Request) -> web.Response:
         name = self._name(request)
-        body = await _body(request)
-        _match(request, self._hub.twins.get(name).etag)
-        desired = _part(_part(body, "properties"), "desired")
+        body = await answers.body(request)
+        answers.match(request, self._hub.twins.get(name).etag)
+        desired = answers.part(answers.part(body, "properties"), "desired")
         try:
-            stored = self._hub.twins.change(name, _without_dollars(desired), _part(body, "tags"))
+            stored = self._hub.twins.change(name, _without_dollars(desired), answers.part(body, "tags"))
         except Refused as error:
             raise Problem(400, "ArgumentInvalid", str(error)) from None
         await stored
         self._hub.sync(name)
+        if not name:  # the device's tags may say that other configurations are for it
+            self._configurations.retarget()
         return self._twin(name)
 
     async def call_method(self, request: web.Request) -> web.Response:
         module = self._name(request)
-        body = await _body(request)
+        body = await answers.body(request)
         name = body.get("methodName")
         if not isinstance(name, str) or not name:
             raise Problem(400, "ArgumentInvalid", "methodName is missing")
-        response_timeout = _seconds(body, "responseTimeoutInSeconds", 5, 30)
-        connect_timeout = _seconds(body, "connectTimeoutInSeconds", 0, 0)
-        if not self._hub.delivery.online:
+        response_timeout = answers.seconds(body, "responseTimeoutInSeconds", 5, 30)
+        connect_timeout = answers.seconds(body, "connectTimeoutInSeconds", 0, 0)
+        if not self._hub.online:
             raise Problem(404, "DeviceNotOnline", "Timed out waiting for device to connect.")
         try:
             answer = await self._hub.methods.call(
@@ -137,7 +126,7 @@ class _Service:
     async def apply(self, request: web.Request) -> web.Response:
         self._check_device(request)
         try:
-            self._configurations.apply(parse(await _body(request)))
+            await self._configurations.apply(parse(await answers.body(request)))
         except SettingsError as error:
             raise Problem(400, "InvalidConfigurationContent", str(error)) from None
         return web.Response(status=204)
@@ -150,19 +139,22 @@ class _Service:
 
     async def put_configuration(self, request: web.Request) -> web.Response:
         id_ = request.match_info["id"]
-        body = await _body(request)
+        body = await answers.body(request)
         if _ID.fullmatch(id_) is None or body.get("id", id_) != id_:
             raise Problem(400, "ArgumentInvalid", "the id is 1 to 128 lower-case letters, digits or -:+%_#*?!(),=@;$'")
-        now = _now()
+        now = answers.now()
         document = {**body, "id": id_, "createdTimeUtc": now, "lastUpdatedTimeUtc": now}
         document.pop("etag", None)
-        self._configurations.put(id_, Configuration(*self._next(request, id_, document)))
+        _check_content(document)
+        await self._configurations.put(id_, Configuration(*self._next(request, id_, document)))
+        self._configurations.retarget()
         return self._answer(id_)
 
     async def delete_configuration(self, request: web.Request) -> web.Response:
         id_ = request.match_info["id"]
-        _match(request, self._configuration(id_).etag)
-        self._configurations.delete(id_)
+        answers.match(request, self._configuration(id_).etag)
+        await self._configurations.delete(id_)
+        self._configurations.retarget()
         return web.Response(status=204)
 
     def _next(self, request: web.Request, id_: str, document: dict[str, Any]) -> tuple[dict[str, Any], int]:
@@ -175,7 +167,7 @@ class _Service:
             return document, 1
         if "If-Match" not in request.headers:
             raise Problem(409, "ConfigurationAlreadyExists", f"{id_} exists; say with If-Match which one to change")
-        _match(request, old.etag)
+        answers.match(request, old.etag)
         if document.get("content") != old.document.get("content"):
             raise Problem(400, "ArgumentInvalid", "the content of a configuration cannot be changed; make a new one")
         return {**document, "createdTimeUtc": old.document["createdTimeUtc"]}, old.revision + 1
@@ -207,7 +199,7 @@ class _Service:
 
     def _connection(self, module: str) -> str:
         there = module in ("", AGENT, HUB) or self._hub.clients.connected(module)
-        return "Connected" if there and self._hub.delivery.online else "Disconnected"
+        return "Connected" if there and self._hub.online else "Disconnected"
 
     def _twin(self, name: str) -> web.Response:
         twin = self._hub.twins.get(name)
@@ -225,58 +217,23 @@ class _Service:
         return web.json_response(document, headers={"ETag": f'"{twin.etag}"'})
 
 
-@web.middleware
-async def _problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+def _check_content(configuration: dict[str, Any]) -> None:
+    sections = answers.part(answers.part(configuration, "content"), "modulesContent")
+    for module in sections:
+        answers.part(sections, module)
+    if not isinstance(configuration.get("priority", 0), int):
+        raise Problem(400, "ArgumentInvalid", "priority is not a whole number")
+    if not is_base(configuration):
+        return
     try:
-        return await handler(request)
-    except Problem as problem:
-        return _problem(problem.status, problem.code, str(problem))
-    except web.HTTPException as error:
-        return _problem(error.status, error.reason.replace(" ", ""), error.text or error.reason)
-
-
-def _problem(status: int, code: str, text: str) -> web.Response:
-    tracking = f"Tracking ID:{uuid.uuid4().hex}-TimeStamp:{_now()}"
-    return web.json_response({"Message": f"ErrorCode:{code};{text}", "ExceptionMessage": tracking}, status=status)
-
-
-def _match(request: web.Request, etag: str) -> None:
-    wanted = request.headers.get("If-Match", "*").strip()
-    if wanted != "*" and wanted.removeprefix("W/").strip('"') != etag:
-        raise Problem(412, "PreconditionFailed", "Precondition failed: it was changed since you read it")
-
-
-async def _body(request: web.Request) -> dict[str, Any]:
-    try:
-        body = json.loads(await request.text())
-    except ValueError as error:
-        raise Problem(400, "ArgumentInvalid", f"the body is not JSON: {error}") from None
-    if not isinstance(body, dict):
-        raise Problem(400, "ArgumentInvalid", "the body is not an object")
-    return body
-
-
-def _part(body: dict[str, Any], name: str) -> dict[str, Any]:
-    part = body.get(name)
-    if part is None:
-        return {}
-    if not isinstance(part, dict):
-        raise Problem(400, "ArgumentInvalid", f"{name} is not an object")
-    return part
+        parse(configuration["content"])
+    except SettingsError as error:
+        raise Problem(400, "InvalidConfigurationContent", str(error)) from None
 
 
 def _without_dollars(desired: dict[str, Any]) -> dict[str, Any]:
     """What a caller sends back of a twin it has read holds $metadata and $version, which are not its to change."""
     return {name: value for name, value in desired.items() if name not in ("$metadata", "$version")}
-
-
-def _seconds(body: dict[str, Any], name: str, least: int, default: int) -> int:
-    value = body.get(name)
-    if value is None:
-        return default
-    if not isinstance(value, int) or not least <= value <= 300:
-        raise Problem(400, "ArgumentInvalid", f"{name} must be from {least} to 300")
-    return value
 
 
 def _section(section: Section) -> dict[str, Any]:
@@ -286,7 +243,3 @@ def _section(section: Section) -> dict[str, Any]:
 
 def _configuration(stored: Configuration) -> dict[str, Any]:
     return {**stored.document, "etag": stored.etag}
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -147,7 +147,7 @@ def deploy(file: Path, device: str, hub: str, hub_ca: Path | None) -> None:
 
 async def _standings(hub: Hub, device: str, modules: tuple[str, ...]) -> list[Standing]:
     async with Fleet.open(hub.connection_string, hub.ca_file) as fleet:
-        return list(await asyncio.gather(*(_standing(fleet, device, module) for module in modules)))
+        return [await _standing(fleet, device, module) for module in modules]
 
 
 async def _standing(fleet: Fleet, device: str, module: str) -> Standing:

@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime
 
 from classifier.imaging import InputSpec, to_tensor
+from classifier.runtime import onnxruntime
 from ripeloop.errors import BadImage
 from trainer.backbone import FEATURE_COUNT, SIZE
 

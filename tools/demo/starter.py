@@ -1,0 +1,104 @@
+"""The demo's own model: trained at set-up on a few pictures only, so that there is something to learn.
+
+What was made is kept under a name that tells what it was made from: the second run finds it and makes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
+from multiprocessing import get_context
+from pathlib import Path
+
+from demo.bananas import Drawn, picture, random_picture, tag_of
+from ripeloop.errors import SettingsError
+from ripeloop.prediction import image_id
+from trainer.training import train
+
+FORM = 1  # change it when the same pictures would give another model or other drawings
+TRAINED_ON_SEED, POSTED_SEED = 1, 2
+# clear cases only, none near the ripenesses where the tag changes: that is what it has to learn
+RIPENESSES = (0.02, 0.04, 0.06, 0.08, 0.1, 0.46, 0.48, 0.5, 0.52, 0.54, 0.9, 0.92, 0.94, 0.96, 0.98)
+
+Told = Callable[[int, int], None]
+"""Is told how many of how many are done."""
+
+
+def _untold(_done: int, _of: int) -> None:
+    """Nobody is told."""
+
+
+def ensure_starter_model(folder: Path, told: Told = _untold) -> Path:
+    """The export of a model that has seen 15 drawn bananas, made in `folder` unless it is there."""
+    path = folder / f"starter-{FORM}.zip"
+    if not path.exists():
+        drawn = [picture(TRAINED_ON_SEED, nth, ripeness) for nth, ripeness in enumerate(RIPENESSES)]
+        tagged = ((tag_of(one.ripeness), one.jpeg) for one in drawn)
+        _write(path, _trained(_by_tag(tagged), told))
+    return path
+
+
+def ensure_model_of(images: Mapping[str, Sequence[Path]], folder: Path, told: Told = _untold) -> Path:
+    """The export of a model trained on these files by tag, made in `folder` unless it is there.
+
+    Raises SettingsError for a file that cannot be read, BadTrainingImage for one that is no image.
+    """
+    content = {tag: [_read(path) for path in paths] for tag, paths in sorted(images.items())}
+    ids = [(tag, [image_id(file) for file in files]) for tag, files in content.items()]
+    path = folder / f"own-{FORM}-{hashlib.sha256(repr(ids).encode()).hexdigest()[:16]}.zip"
+    if not path.exists():
+        _write(path, _trained(content, told))
+    return path
+
+
+def ensure_drawn(folder: Path, count: int, told: Told = _untold) -> Path:
+    """A folder of `count` drawn bananas, `<tag>/<name>.jpg`, made in `folder` unless it is there."""
+    drawn = folder / f"drawn-{FORM}-{count}"
+    if drawn.is_dir():
+        return drawn
+    unfinished = folder / f"{drawn.name}.{os.getpid()}.tmp"
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:  # drawing keeps a core busy
+        for done, one in enumerate(pool.map(_draw, range(count), chunksize=8), start=1):
+            _put(unfinished / one.tag, one)
+            told(done, count)
+    with suppress(OSError):  # another run was first: its pictures are the same
+        unfinished.rename(drawn)
+    return drawn
+
+
+def _draw(nth: int) -> Drawn:
+    return random_picture(POSTED_SEED, nth)
+
+
+def _put(folder: Path, one: Drawn) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / one.name).write_bytes(one.jpeg)
+
+
+def _trained(images: Mapping[str, Sequence[bytes]], told: Told) -> bytes:
+    total = sum(len(files) for files in images.values())
+    return train(images, on_done=lambda done: told(done, total)).to_zip()
+
+
+def _by_tag(tagged: Iterable[tuple[str, bytes]]) -> dict[str, list[bytes]]:
+    images: dict[str, list[bytes]] = {}
+    for tag, file in tagged:
+        images.setdefault(tag, []).append(file)
+    return images
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror or error}; check its permissions") from error
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    unfinished.write_bytes(data)
+    unfinished.replace(path)
