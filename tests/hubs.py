@@ -24,7 +24,7 @@ LIMITS = HubLimits(
 )
 """Quick to see that something is wrong, and quick to try again."""
 
-IMPATIENT = replace(LIMITS, connect=2, request=0.5)
+IMPATIENT = replace(LIMITS, keep_alive=2, request=0.5)
 
 
 async def first(stream: AsyncIterator[Any], seconds: float = 10) -> Any:

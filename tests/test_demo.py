@@ -48,7 +48,7 @@ def test_own_pictures_are_answered_and_every_flagged_one_is_accounted_for(tmp_pa
     assert "Every flagged image is accounted for." in ended.stdout
     for row in ("images posted", "req/s", "flagged", "kept", "dropped", "uploaded", "uplink saved", "right answers"):
         assert row in ended.stdout
-    assert "notes.jpg: 400" in ended.stdout.replace("\n", "")
+    assert "notes.jpg: 400" in ended.stdout
     uploaded = list((tmp_path / "demo" / "run" / "cloud").rglob("*.jpg"))
     assert uploaded
 

@@ -9,6 +9,7 @@ import os
 import socket
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -212,7 +213,7 @@ class _SdkLink:
             )
 
     async def _attach(self) -> None:
-        await self._loop.run_in_executor(None, self._set_handlers)
+        await asyncio.wrap_future(_threaded(self._set_handlers))
 
     def _set_handlers(self) -> None:
         """Each setter subscribes and the first one connects: connecting before loses what the hub has stored for us."""
@@ -321,6 +322,23 @@ def _environment(environ: Mapping[str, str]) -> Iterator[None]:
         finally:
             os.environ.clear()
             os.environ.update(before)
+
+
+def _threaded(call: Callable[[], T]) -> Future[T]:
+    """As an executor does, but in a daemon thread: at exit Python waits for an executor's, and this may never end."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            result = call()
+        except Exception as error:  # noqa: BLE001 - handed on, not answered
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+
+    future.set_running_or_notify_cancel()  # from here on it cannot be cancelled, only abandoned
+    threading.Thread(target=run, name="hub", daemon=True).start()
+    return future
 
 
 def _is_json(body: bytes) -> bool:

@@ -39,7 +39,7 @@ class HubLimits:
     create: float = 30.0
     """Two answers of the workload API, which the SDK asks without a limit of its own."""
     connect: float = 90.0
-    """Longer than the SDK's own 60, after which it cleans up by itself."""
+    """Longer than the SDK's own limits, so that it cleans up by itself: `keep_alive` for TLS, 60 for the answer."""
     request: float = 30.0
     """One send, twin request or answer to a method."""
     close: float = 10.0

@@ -40,7 +40,8 @@ class Supervisor:
         self._greet = greet
         self._limits = limits
         self._link: Link | None = None
-        self._ended: Offline | None = None
+        self._why: Offline | None = None
+        self._over = asyncio.Event()
         self._timeouts = 0
         self._looked = asyncio.Event()
         self._told: bool | None = None
@@ -51,8 +52,8 @@ class Supervisor:
 
     def end(self, why: Offline) -> None:
         """The link is over and must be replaced, says whoever noticed."""
-        self._ended = self._ended or why
-        self._looked.set()
+        self._why = self._why or why
+        self._over.set()
 
     async def use(self, action: Callable[[Link], Awaitable[T]]) -> T:
         """What `action` returns for the link of now. Raises Offline at once without one, and what a link raises."""
@@ -81,7 +82,8 @@ class Supervisor:
         faults = tries = 0
         while True:
             began: float | None = None
-            self._ended, self._timeouts = None, 0
+            self._why, self._timeouts = None, 0
+            self._over.clear()
             link = self._new_link()
             try:
                 await link.open()
@@ -104,6 +106,20 @@ class Supervisor:
         self._link = link
         self.online.set()
         self._tell_online()
+        watching = asyncio.create_task(self._watch(link))
+        over = asyncio.create_task(self._over.wait())
+        try:
+            await asyncio.wait({watching, over}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            watching.cancel()
+            over.cancel()
+            await asyncio.gather(watching, over, return_exceptions=True)
+        if self._why is not None:
+            raise self._why
+        watching.result()
+
+    async def _watch(self, link: Link) -> None:
+        """Greet the link when it is new, when it changed, and now and then. Raises Offline when it no longer serves."""
         known: bool | None = None
         while True:
             self._looked.clear()
@@ -116,16 +132,14 @@ class Supervisor:
         """Return while the link is up; one that is down has a moment to come back by itself."""
         try:
             async with asyncio.timeout(self._limits.settle):
-                while not link.connected and self._ended is None:
+                while not link.connected:
                     self._looked.clear()
                     await self._looked.wait()
         except TimeoutError:
             raise Offline("the connection to the edge hub was lost") from None
-        if self._ended is not None:
-            raise self._ended
 
     async def _knows(self, link: Link, *, before: bool | None) -> bool:
-        """Does the hub answer requests on this link? One that did and no longer does is forgotten: Offline.
+        """Whether the hub answers requests on this link. Raises Offline for one that did and no longer does.
 
         A new link is kept without an answer: an edge hub that is cut off from the cloud may be slow with a twin and
         quick with messages.

@@ -20,7 +20,7 @@ from demo.account import Account, strangers
 from demo.camera import Shift, post_all
 from demo.pictures import Picture, find, mixed, split_for_training
 from demo.system import CLASSIFIER, SAMPLER, Plan, System, running, until
-from demo.view import View, summary
+from demo.view import View, progress, shown, summary
 from retrain.fleet import Fleet
 from ripeloop.blobs import open_blobs
 from ripeloop.errors import Offline, RipeloopError
@@ -79,7 +79,7 @@ def main(**options: object) -> None:
       .venv/bin/python -m demo --port 9000 --rate 5
     """  # noqa: D301  (click's mark for lines to leave as they are)
     settings = Settings(**options)  # type: ignore[arg-type]
-    console = Console(record=settings.record is not None, width=100 if settings.record else None)
+    console = Console(record=settings.record is not None, width=90 if settings.record else None)
     try:
         lost = asyncio.run(demonstrate(settings, console))
     except RipeloopError as error:
@@ -95,7 +95,7 @@ def main(**options: object) -> None:
 
 def without_fonts(svg_format: str) -> str:
     """Rich's SVG form, less its fonts: they would be fetched from elsewhere when somebody looks at the picture."""
-    return re.sub(r"@font-face \{\{.*?\}\}", "", svg_format, flags=re.DOTALL)
+    return re.sub(r"@font-face \{\{.*?\}\}|<!-- .*? -->", "", svg_format, flags=re.DOTALL)
 
 
 async def demonstrate(settings: Settings, console: Console) -> bool:
@@ -127,25 +127,27 @@ async def demonstrate(settings: Settings, console: Console) -> bool:
 
 def _prepare(settings: Settings, console: Console) -> tuple[list[Picture], Path]:
     """The pictures to post and the model to answer them."""
-    folder = settings.folder
+    models = settings.folder / "model"
     if settings.images is None:
-        console.print("[bold]drawing bananas[/] and training a model on a few of them (once) ...")
-        model = starter.ensure_starter_model(folder / "model")
-        drawn = starter.ensure_drawn(folder / "bananas", settings.count or DRAWN)
+        with progress(console, "training a model on a few drawn bananas") as told:
+            model = starter.ensure_starter_model(models, told)
+        with progress(console, "drawing bananas to post") as told:
+            drawn = starter.ensure_drawn(settings.folder / "bananas", settings.count or DRAWN, told)
         pictures = mixed(find(drawn))
         return pictures + pictures[:REPEATED], model
     training, rest = split_for_training(find(settings.images.expanduser()))
     if training:
-        console.print(f"[bold]training a model[/] on a few pictures of each tag: {', '.join(training)} ...")
-        model = starter.ensure_model_of(
-            {tag: [picture.path for picture in found] for tag, found in training.items()}, folder / "model"
-        )
+        own = {tag: [picture.path for picture in found] for tag, found in training.items()}
+        with progress(console, f"training a model on a few pictures of each tag ({', '.join(training)})") as told:
+            model = starter.ensure_model_of(own, models, told)
     else:
         console.print(
-            "too few pictures in folders named by tag to train on (10 of each of 2 tags would do): "
-            "a model that knows only bananas will answer"
+            "[yellow]A model that knows only bananas will answer.[/] To train one on your own pictures, put them in "
+            "folders named by tag, ten or more of each of two tags.",
+            soft_wrap=True,
         )
-        model = starter.ensure_starter_model(folder / "model")
+        with progress(console, "training a model on a few drawn bananas") as told:
+            model = starter.ensure_starter_model(models, told)
     return mixed(rest)[: settings.count or OWN_AT_MOST], model
 
 
@@ -196,9 +198,11 @@ async def _account(fleet: Fleet, cloud: str, reasons: dict[str, str]) -> Account
 def _conclude(console: Console, run: Path, shift: Shift, account: Account) -> bool:
     for answer in shift.answers:
         if answer.refusal:
-            console.print(f"[red]not answered[/] {answer.picture.path}: {answer.refusal}", highlight=False)
+            console.print(
+                f"[red]not answered[/] {answer.picture.path}: {answer.refusal}", highlight=False, soft_wrap=True
+            )
     for line in shift.unreadable:
-        console.print(f"[red]not read[/] {line}", highlight=False)
+        console.print(f"[red]not read[/] {line}", highlight=False, soft_wrap=True)
     console.print()
     console.print(summary(shift, account))
     console.print()
@@ -207,7 +211,10 @@ def _conclude(console: Console, run: Path, shift: Shift, account: Account) -> bo
             f"[red bold]{account.missing} flagged images are unaccounted for[/]; the logs are in {run / 'logs'}"
         )
         return True
-    console.print(f"[green]Every flagged image is accounted for.[/] The uploaded ones are in {run / 'cloud'}")
+    console.print(
+        f"[green]Every flagged image is accounted for.[/] The uploaded ones are in {shown(run / 'cloud')}",
+        soft_wrap=True,
+    )
     return False
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.padding import Padding
 from rich.panel import Panel
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -23,7 +27,8 @@ class View:
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self._live = Live(console=console, refresh_per_second=8, transient=True) if console.is_terminal else None
+        self._live = Live(console=console, refresh_per_second=8) if console.is_terminal else None
+        self._last: Group | None = None
         self._said = float("-inf")
 
     def __enter__(self) -> View:
@@ -34,12 +39,15 @@ class View:
     def __exit__(self, *_: object) -> None:
         if self._live:
             self._live.stop()
+        elif self.console.record and self._last:
+            self.console.print(self._last)
 
     def show(self, shift: Shift, account: Account, reasons: Mapping[str, str]) -> None:
         """The state now; `reasons` tells why an image was flagged, by image id, for those already uploaded."""
+        self._last = _picture(shift, account, reasons)
         if self._live:
-            self._live.update(_picture(shift, account, reasons))
-        elif time.monotonic() - self._said >= PLAIN_SECONDS:
+            self._live.update(self._last)
+        elif not self.console.record and time.monotonic() - self._said >= PLAIN_SECONDS:
             self._said = time.monotonic()
             self.console.print(
                 f"answered {len(shift.answers)}/{shift.total}  flagged {_counted(account.flagged)}  "
@@ -47,6 +55,37 @@ class View:
                 highlight=False,
                 soft_wrap=True,
             )
+
+
+@contextmanager
+def progress(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
+    """Something to tell how many of how many are done: a bar on a terminal, a line now and then elsewhere.
+
+    Nothing is shown while nothing is told: what was made before is not made again.
+    """
+    bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=console, transient=True)
+    task = bar.add_task(what)
+    said = 0.0
+
+    def told(done: int, of: int) -> None:
+        nonlocal said
+        if console.is_terminal:
+            bar.start()
+            bar.update(task, completed=done, total=of)
+        elif time.monotonic() - said >= PLAIN_SECONDS or done == of:
+            said = time.monotonic()
+            console.print(f"{what}: {done}/{of}", highlight=False, soft_wrap=True)
+
+    try:
+        yield told
+    finally:
+        if console.is_terminal:
+            bar.stop()
+
+
+def shown(path: Path) -> Path:
+    """The path as a person here would type it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def summary(shift: Shift, account: Account) -> Table:
@@ -91,7 +130,13 @@ def _picture(shift: Shift, account: Account, reasons: Mapping[str, str]) -> Grou
     )
     bar = ProgressBar(total=max(shift.total, 1), completed=len(shift.answers), width=60)
     lines = [_line(answer, reasons) for answer in shift.latest]
-    return Group(Panel(Group(bar, counters, Text(), *lines), title="camera → classifier → sampler → cloud", width=88))
+    return Group(
+        Panel(
+            Group(Padding(bar, (0, 3)), Text(), counters, Text(), *lines),
+            title="camera → classifier → sampler → cloud",
+            width=88,
+        )
+    )
 
 
 def _line(answer: Answer, reasons: Mapping[str, str]) -> Text:
@@ -100,7 +145,7 @@ def _line(answer: Answer, reasons: Mapping[str, str]) -> Text:
         return line.append(answer.refusal, style="red")
     line.append(f"{answer.tag:<12.12} {answer.probability:4.0%}  ", style="bold")
     if answer.id in reasons:
-        line.append(f"unsure: {reasons[answer.id]}, uploaded", style="yellow")
+        line.append(f"flagged: {reasons[answer.id]}, uploaded", style="yellow")
     return line
 
 
