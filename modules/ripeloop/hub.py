@@ -90,7 +90,8 @@ async def open_hub(
     """
     device = _device(environ)
     if device is None:
-        log.warning("no IoT Edge environment: this module runs alone, its messages and reports go nowhere")
+        missing = next(name for name in IN_EDGE if not environ.get(name))
+        log.warning("no IoT Edge environment (%s is not set): this module runs alone, nothing is sent", missing)
         yield Alone(socket.gethostname())
         return
     box = await asyncio.to_thread(Mailbox, mailbox)
@@ -165,6 +166,7 @@ class _SdkLink:
         try:
             await asyncio.wait_for(ended.wait(), self._limits.close)
         except TimeoutError:
+            # it waits for paho's thread, which may be dead, or for a connect that hangs
             log.warning("the SDK did not end within %g s; its threads are left to themselves", self._limits.close)
 
     def _run(self) -> None:
@@ -313,15 +315,20 @@ def _environment(environ: Mapping[str, str]) -> Iterator[None]:
         yield
         return
     with ENVIRONMENT:
-        before = dict(os.environ)
-        for name in (*IN_EDGE, *IN_DEBUGGER):
-            os.environ.pop(name, None)
-        os.environ.update({name: environ[name] for name in (*IN_EDGE, *IN_DEBUGGER) if name in environ})
+        before = {name: os.environ.get(name) for name in (*IN_EDGE, *IN_DEBUGGER)}
+        _put({name: environ.get(name) for name in before})
         try:
             yield
         finally:
-            os.environ.clear()
-            os.environ.update(before)
+            _put(before)
+
+
+def _put(variables: Mapping[str, str | None]) -> None:
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 def _threaded(call: Callable[[], T]) -> Future[T]:

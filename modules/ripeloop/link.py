@@ -42,12 +42,13 @@ class HubLimits:
     """Longer than the SDK's own limits, so that it cleans up by itself: `keep_alive` for TLS, 60 for the answer."""
     request: float = 30.0
     """One send, twin request or answer to a method."""
-    close: float = 10.0
+    close: float = 5.0
     """The SDK's good-bye; what has not ended by then is left to itself."""
     settle: float = 1.0
     """A renewed SAS token drops the connection, which is back within milliseconds."""
     probe: float = 300.0
-    """So often a quiet connection is asked for the twin, to see that the hub still knows it."""
+    """So often a quiet connection is asked for the twin, to see that it still answers: paho's thread may have died of
+    an SSLEOFError unheard. Not more often, as the edge hub may pass each question on to the cloud, which counts."""
     healthy: float = 60.0
     """A connection this old was good: faults before it no longer count."""
     retry: float = 1.0

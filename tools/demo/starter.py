@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import suppress
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
 from demo.bananas import Drawn, picture, random_picture, tag_of
 from ripeloop.errors import SettingsError
 from ripeloop.prediction import image_id
+from trainer.export import write_export
 from trainer.training import train
 
 FORM = 1  # change it when the same pictures would give another model or other drawings
@@ -37,7 +39,7 @@ def ensure_starter_model(folder: Path, told: Told = _untold) -> Path:
     if not path.exists():
         drawn = [picture(TRAINED_ON_SEED, nth, ripeness) for nth, ripeness in enumerate(RIPENESSES)]
         tagged = ((tag_of(one.ripeness), one.jpeg) for one in drawn)
-        _write(path, _trained(_by_tag(tagged), told))
+        write_export(path, _trained(_by_tag(tagged), told))
     return path
 
 
@@ -50,7 +52,7 @@ def ensure_model_of(images: Mapping[str, Sequence[Path]], folder: Path, told: To
     ids = [(tag, [image_id(file) for file in files]) for tag, files in content.items()]
     path = folder / f"own-{FORM}-{hashlib.sha256(repr(ids).encode()).hexdigest()[:16]}.zip"
     if not path.exists():
-        _write(path, _trained(content, told))
+        write_export(path, _trained(content, told))
     return path
 
 
@@ -61,16 +63,16 @@ def ensure_drawn(folder: Path, count: int, told: Told = _untold) -> Path:
         return drawn
     unfinished = folder / f"{drawn.name}.{os.getpid()}.tmp"
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:  # drawing keeps a core busy
-        for done, one in enumerate(pool.map(_draw, range(count), chunksize=8), start=1):
+        for done, one in enumerate(pool.map(partial(random_picture, POSTED_SEED), range(count), chunksize=8), start=1):
             _put(unfinished / one.tag, one)
             told(done, count)
-    with suppress(OSError):  # another run was first: its pictures are the same
+    try:
         unfinished.rename(drawn)
+    except OSError:
+        if not drawn.is_dir():
+            raise
+        shutil.rmtree(unfinished)  # another run was first: its pictures are the same
     return drawn
-
-
-def _draw(nth: int) -> Drawn:
-    return random_picture(POSTED_SEED, nth)
 
 
 def _put(folder: Path, one: Drawn) -> None:
@@ -95,10 +97,3 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise SettingsError(f"{path} cannot be read: {error.strerror or error}; check its permissions") from error
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    unfinished.write_bytes(data)
-    unfinished.replace(path)

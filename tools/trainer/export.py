@@ -9,17 +9,19 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import uuid
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
+from pathlib import Path
 
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ripeloop.errors import Refused
+from ripeloop.errors import Refused, SettingsError
 from trainer.backbone import FEATURES, SIZE
 from trainer.head import Head
 
@@ -74,9 +76,7 @@ class Iteration:
 
 def compose(backbone: onnx.ModelProto, head: Head, tags: Sequence[str]) -> onnx.ModelProto:
     """One graph from pixels to probabilities, `backbone` itself left as it was. Raises Refused for an unusable tag."""
-    for tag in tags:
-        if not tag.strip() or len(tag.splitlines()) != 1:
-            raise Refused(f"{tag!r} cannot be a tag: it must be one line that is not empty; rename it")
+    check_tags(tags)
     model = onnx.ModelProto()
     model.CopyFrom(backbone)
     graph = model.graph
@@ -93,6 +93,19 @@ def compose(backbone: onnx.ModelProto, head: Head, tags: Sequence[str]) -> onnx.
     helper.set_model_props(model, _PIXELS)
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def check_tags(tags: Sequence[str]) -> None:
+    """Raises Refused for tags that labels.txt, one a line, cannot tell of."""
+    for tag in tags:
+        if not tag.strip() or len(tag.splitlines()) != 1 or tag.startswith("\ufeff"):
+            raise Refused(f"{tag!r} cannot be a tag: it must be one line that is not empty; rename it")
+        try:
+            tag.encode()
+        except UnicodeEncodeError:  # a folder's name may be any bytes
+            raise Refused(f"{tag!r} cannot be a tag: it is not text in UTF-8; rename it") from None
+    if len(set(tags)) != len(tags):
+        raise Refused(f"each tag must be given once: {', '.join(tags)}")
 
 
 def export_zip(model: onnx.ModelProto, tags: Sequence[str], iteration: Iteration = Iteration()) -> bytes:
@@ -113,6 +126,23 @@ def export_zip(model: onnx.ModelProto, tags: Sequence[str], iteration: Iteration
             member.create_system, member.external_attr = 3, 0o644 << 16
             archive.writestr(member, content)  # stored: weights do not compress
     return buffer.getvalue()
+
+
+def write_export(path: Path, export: bytes) -> None:
+    """Store the export at `path`: all of it or, whatever happens, nothing. Raises SettingsError."""
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with unfinished.open("wb") as file:
+                file.write(export)
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be written: {error.strerror or error}; name another file") from error
 
 
 def _manifest(graph: bytes, iteration: Iteration) -> dict[str, str | None]:

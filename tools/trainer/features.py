@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,6 +11,7 @@ import onnx
 
 from classifier.imaging import InputSpec, to_tensor
 from classifier.runtime import onnxruntime
+from classifier.settings import cores
 from ripeloop.errors import BadImage
 from trainer.backbone import FEATURE_COUNT, SIZE
 
@@ -65,7 +65,7 @@ def extract(
     `on_done` is told after each image how many are done. Raises BadTrainingImage.
     """
     features = np.empty((len(images), VIEWS, FEATURE_COUNT), np.float32)
-    for position, views in enumerate(_in_threads(images, Extractor(backbone), workers or os.cpu_count() or 1)):
+    for position, views in enumerate(_in_threads(images, Extractor(backbone), workers or cores())):
         features[position] = views
         on_done(position + 1)
     return features

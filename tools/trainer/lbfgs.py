@@ -49,12 +49,13 @@ def _step(
 ) -> tuple[Vector, float, Vector]:
     """The first point along `direction`, halving from `length`, that lies low enough; with its value and gradient."""
     slope = float(gradient @ direction)
-    while True:
+    while length > _SMALLEST_STEP:
         x_next = x + length * direction
         value_next, gradient_next = objective(x_next)
-        if value_next <= value + _SUFFICIENT_DECREASE * length * slope or length < _SMALLEST_STEP:
+        if value_next <= value + _SUFFICIENT_DECREASE * length * slope:
             return x_next, value_next, gradient_next
         length /= 2
+    return x, value, gradient  # nothing lower can be told apart in floating point
 
 
 def _downhill(gradient: Vector, memory: deque[tuple[Vector, Vector]]) -> Vector:

@@ -10,7 +10,8 @@ import onnx
 
 from ripeloop.errors import Refused
 from trainer.backbone import build_backbone
-from trainer.export import Iteration, compose, export_zip
+from trainer.calibration import Labels
+from trainer.export import Iteration, check_tags, compose, export_zip
 from trainer.features import extract
 from trainer.head import CrossValidated, train_head
 from trainer.weights import lite0_weights
@@ -54,12 +55,14 @@ def train(
 ) -> Trained:
     """A model trained on `images`, files by tag; `on_done` is told how many images were looked at.
 
-    The tags stand in alphabetical order. Raises Refused for too few tags or images, and BadTrainingImage, whose
-    position counts through the tags in that order.
+    The tags stand in alphabetical order. Raises Refused for too few tags or images or a tag that cannot be one, and
+    BadTrainingImage, whose position counts through the tags in that order.
     """
     check_enough({tag: len(files) for tag, files in images.items()})
     tags = tuple(sorted(images))
-    backbone = backbone or build_backbone(lite0_weights())
+    check_tags(tags)
+    if backbone is None:
+        backbone = build_backbone(lite0_weights())
     files = [file for tag in tags for file in images[tag]]
     labels = np.repeat(np.arange(len(tags)), [len(images[tag]) for tag in tags])
     features = extract(files, backbone, workers=workers, on_done=on_done)
@@ -77,7 +80,7 @@ def check_enough(counts: Mapping[str, int]) -> None:
         raise Refused(f"each tag needs {LEAST_IMAGES} images or more: {', '.join(few)}; add images or drop the tag")
 
 
-def _tag_figures(tags: Sequence[str], labels: np.ndarray, figures: CrossValidated) -> tuple[TagFigures, ...]:
+def _tag_figures(tags: Sequence[str], labels: Labels, figures: CrossValidated) -> tuple[TagFigures, ...]:
     answers = figures.probabilities.argmax(axis=1)
 
     def of(number: int, tag: str) -> TagFigures:

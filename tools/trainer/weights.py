@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import pickle
 import struct
 from collections import OrderedDict
@@ -30,12 +31,26 @@ LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db
 _MAGIC = 0x1950A86A20F9469CFC6C
 _VERSION = 1001
 _DTYPES = {
-    "FloatStorage": np.dtype("<f4"),
-    "DoubleStorage": np.dtype("<f8"),
-    "HalfStorage": np.dtype("<f2"),
-    "LongStorage": np.dtype("<i8"),
-    "IntStorage": np.dtype("<i4"),
+    "FloatStorage": "<f4",
+    "DoubleStorage": "<f8",
+    "HalfStorage": "<f2",
+    "LongStorage": "<i8",
+    "IntStorage": "<i4",
 }
+# what damaged or hostile bytes may end in: a pickle names lengths and positions as it likes
+_NOT_WEIGHTS = (
+    pickle.UnpicklingError,
+    struct.error,
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    ImportError,
+    LookupError,
+    MemoryError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +89,9 @@ def read_weights(data: bytes) -> dict[str, Array]:
     try:
         tensors, storages = _read(io.BytesIO(data))
         return {name: _array(tensor, storages).astype(np.float32) for name, tensor in tensors.items()}
-    except (pickle.UnpicklingError, struct.error, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadModel(f"not weights that can be read safely: {error}; install the package again") from error
+    except _NOT_WEIGHTS as error:
+        reason = str(error) or type(error).__name__
+        raise BadModel(f"not weights that can be read safely: {reason}; install the package again") from error
 
 
 def _read(file: BinaryIO) -> tuple[dict[str, _Tensor], dict[str, npt.NDArray[Any]]]:
@@ -99,8 +115,9 @@ def _numbers(file: BinaryIO, storage: _Storage) -> npt.NDArray[Any]:
 def _array(tensor: _Tensor, storages: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
     numbers = storages[tensor.storage.key][tensor.offset :]
     last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.strides, strict=True))
-    # as_strided checks nothing: a view past the end would read foreign memory
-    if min((*tensor.shape, 1)) < 1 or min((*tensor.strides, 0)) < 0 or last >= len(numbers):
+    # as_strided checks nothing: a view past the end would read foreign memory, one that repeats itself fill all memory
+    beyond = last >= len(numbers) or math.prod(tensor.shape) > len(numbers)
+    if beyond or tensor.offset < 0 or min((*tensor.shape, 1)) < 1 or min((*tensor.strides, 0)) < 0:
         raise ValueError(f"a tensor of shape {tensor.shape} does not fit its storage")
     strides = [stride * numbers.itemsize for stride in tensor.strides]
     return np.lib.stride_tricks.as_strided(numbers, tensor.shape, strides, writeable=False)
@@ -113,7 +130,7 @@ def _rebuild_tensor(
 
 
 class _Unpickler(pickle.Unpickler):
-    """Knows a dictionary, a tensor and the storage types, and nothing that can act."""
+    """Knows a dictionary, a tensor and the storage types, and nothing that can act; a call of anything else fails."""
 
     def __init__(self, file: BinaryIO) -> None:
         super().__init__(file)
@@ -132,4 +149,4 @@ class _Unpickler(pickle.Unpickler):
     def persistent_load(self, pid: Any) -> _Storage:
         """The storage that `pid`, ("storage", type, key, device, length, view), stands for."""
         _, dtype, key, _, length, *_ = pid
-        return self.storages.setdefault(str(key), _Storage(str(key), dtype, int(length)))
+        return self.storages.setdefault(str(key), _Storage(str(key), np.dtype(dtype), int(length)))

@@ -1,0 +1,14 @@
+"""What one training is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The folder of images, one folder in it for each tag, and the file the export goes to."""
+
+    images: Path
+    out: Path

@@ -1,0 +1,59 @@
+"""What a person sees of a training: how far it is, and what came of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+
+from trainer.training import Trained
+
+PLAIN_SECONDS = 2.0
+LOOKING, FITTING = "looking at the images", "fitting and cross-validating"
+
+
+@contextmanager
+def progress(console: Console, total: int) -> Iterator[Callable[[int], None]]:
+    """Something to tell how many images are done: a bar on a terminal, a line now and then elsewhere."""
+    bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=console, transient=True)
+    task = bar.add_task(LOOKING, total=total)
+    said = time.monotonic()
+
+    def told(done: int) -> None:
+        nonlocal said
+        if console.is_terminal:
+            bar.update(task, completed=done, description=LOOKING if done < total else FITTING)
+        elif done == total:
+            console.print(f"{LOOKING}: {done}/{total}, {FITTING} ...", highlight=False, soft_wrap=True)
+        elif time.monotonic() - said >= PLAIN_SECONDS:
+            said = time.monotonic()
+            console.print(f"{LOOKING}: {done}/{total}", highlight=False, soft_wrap=True)
+
+    if not console.is_terminal:
+        yield told
+        return
+    with bar:
+        yield told
+
+
+def show(console: Console, trained: Trained) -> None:
+    """The cross-validated figures: every image was judged by a fit that had not seen it."""
+    figures = trained.figures
+    images = sum(one.images for one in trained.tag_figures)
+    console.print(
+        f"cross-validated on {images} images: accuracy {figures.accuracy:.1%}, "
+        f"calibration error {figures.calibration_error:.3f}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    table = Table("tag", box=None, padding=(0, 3, 0, 0))
+    for title in ("images", "precision", "recall"):
+        table.add_column(title, justify="right")
+    for one in trained.tag_figures:
+        table.add_row(escape(one.tag), str(one.images), f"{one.precision:.1%}", f"{one.recall:.1%}")
+    console.print(table)
