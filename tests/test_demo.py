@@ -12,7 +12,7 @@ import pytest
 from demo import starter
 from demo.account import Account, strangers
 from demo.camera import Answer, Shift
-from demo.pictures import LEAST_TO_TRAIN, TRAINED_ON, Picture, find, mixed, split_for_training
+from demo.pictures import LEAST_TO_TRAIN, Picture, find, mixed, split_for_training
 from edge import free_gateway, free_port
 from ripeloop.errors import SettingsError
 
@@ -93,13 +93,16 @@ def test_pictures_are_found_flat_and_by_tag(tmp_path):
 
 
 def test_a_model_is_trained_on_a_few_pictures_that_are_never_posted():
-    pictures = [Picture(Path(f"{tag}/{n}.jpg"), tag) for tag in ("ripe", "unripe") for n in range(LEAST_TO_TRAIN)]
+    counts = {"green": 99, "ripe": LEAST_TO_TRAIN, "unripe": 30}
+    pictures = [Picture(Path(f"{tag}/{n}.jpg"), tag) for tag, count in counts.items() for n in range(count)]
     few = [Picture(Path(f"odd/{n}.jpg"), "odd") for n in range(LEAST_TO_TRAIN - 1)]
-    training, rest = split_for_training(pictures + few)
-    assert {tag: len(found) for tag, found in training.items()} == {"ripe": TRAINED_ON, "unripe": TRAINED_ON}
+    training, rest = split_for_training(pictures + few, lambda path: path.name != "3.jpg")
+    assert {tag: len(found) for tag, found in training.items()} == {"green": 20, "ripe": 5, "unripe": 10}
     assert {p for found in training.values() for p in found} | set(rest) == set(pictures + few)
-    assert len(rest) == len(pictures + few) - 2 * TRAINED_ON
-    assert split_for_training(few) == ({}, few)
+    assert all(p.path.name != "3.jpg" for found in training.values() for p in found)
+    assert split_for_training(pictures, lambda path: False) == ({}, pictures)
+    assert len(rest) == len(pictures + few) - 35
+    assert split_for_training(few, lambda path: True) == ({}, few)
     assert mixed(pictures) == mixed(pictures[::-1]) != pictures
 
 

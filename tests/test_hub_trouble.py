@@ -452,4 +452,5 @@ async def test_a_poison_message_is_dropped_and_never_holds_up_the_rest(
     mailbox = Mailbox(path)
     counts = mailbox.counts()
     mailbox.close()
-    assert counts.waiting + counts.refused == 1
+    assert counts.refused == 1
+    assert counts.waiting <= 1  # the last may have arrived, and not yet be removed

@@ -91,7 +91,7 @@ def test_the_licence_of_the_weights_travels_with_them() -> None:
     text = inside("LICENSE").decode()
     assert "EfficientNet-Lite0" in text
     assert "Apache License" in text
-    assert "Version 2.0, January 2004" in text
+    assert "Version 2.0" in text
 
 
 def test_the_same_head_gives_the_same_bytes() -> None:

@@ -55,6 +55,7 @@ class EdgeHub:
         self._reportable = asyncio.Event()
         self._posted = asyncio.Event()
         self._answering: set[asyncio.Task[None]] = set()
+        self._running = 0
 
     async def run(self) -> None:
         """Keep the hub going, for ever. Raises HubLost."""
@@ -203,8 +204,9 @@ class EdgeHub:
         method = self._methods.get(name)
         if method is None:
             return 404, {"error": f"there is no method {name!r}; there are {sorted(self._methods)}"}
-        if len(self._answering) > self._limits.methods:
-            return 429, {"error": f"{self._limits.methods} methods are running already; try again later"}
+        if self._running >= self._limits.methods:
+            return 429, {"error": f"{self._running} methods are running already; try again later"}
+        self._running += 1
         call = asyncio.ensure_future(method(payload))
         try:
             await asyncio.wait({call}, timeout=self._limits.method)
@@ -212,6 +214,7 @@ class EdgeHub:
                 return 504, {"error": f"{name} did not end within {self._limits.method:g} s"}
             return _result(name, call)
         finally:
+            self._running -= 1
             call.cancel()
 
 

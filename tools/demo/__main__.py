@@ -15,6 +15,7 @@ import click
 from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 
+from classifier.imaging import decode
 from demo import starter
 from demo.account import Account, strangers
 from demo.camera import Shift, post_all
@@ -23,7 +24,7 @@ from demo.system import CLASSIFIER, SAMPLER, Plan, System, running, until
 from demo.view import View, progress, shown, summary
 from retrain.fleet import Fleet
 from ripeloop.blobs import open_blobs
-from ripeloop.errors import Offline, RipeloopError
+from ripeloop.errors import BadImage, Offline, RipeloopError
 from ripeloop.prediction import image_id
 
 PROJECT = Path(__file__).parents[2]
@@ -135,7 +136,7 @@ def _prepare(settings: Settings, console: Console) -> tuple[list[Picture], Path]
             drawn = starter.ensure_drawn(settings.folder / "bananas", settings.count or DRAWN, told)
         pictures = mixed(find(drawn))
         return pictures + pictures[:REPEATED], model
-    training, rest = split_for_training(find(settings.images.expanduser()))
+    training, rest = split_for_training(find(settings.images.expanduser()), _is_image)
     if training:
         own = {tag: [picture.path for picture in found] for tag, found in training.items()}
         with progress(console, f"training a model on a few pictures of each tag ({', '.join(training)})") as told:
@@ -149,6 +150,14 @@ def _prepare(settings: Settings, console: Console) -> tuple[list[Picture], Path]
         with progress(console, "training a model on a few drawn bananas") as told:
             model = starter.ensure_starter_model(models, told)
     return mixed(rest)[: settings.count or OWN_AT_MOST], model
+
+
+def _is_image(path: Path) -> bool:
+    try:
+        decode(path.read_bytes())
+    except (BadImage, OSError):
+        return False
+    return True
 
 
 async def _watch(

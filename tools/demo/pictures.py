@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from ripeloop.errors import SettingsError
 
 ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".gif"}
 LEAST_TO_TRAIN = 10  # labelled pictures a tag needs before some are taken to train the demo's model
-TRAINED_ON = 6
+TRAINED_ON = range(5, 21)  # a third of a tag's pictures, but so many at least and at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +44,31 @@ def mixed(pictures: Iterable[Picture]) -> list[Picture]:
     return sorted(pictures, key=lambda picture: hashlib.sha256(str(picture.path).encode()).digest())
 
 
-def split_for_training(pictures: Sequence[Picture]) -> tuple[dict[str, list[Picture]], list[Picture]]:
-    """A few pictures of each tag to train on, and the rest to post; none to train on where there are too few."""
-    by_tag: Mapping[str, list[Picture]] = defaultdict(list)
+def split_for_training(
+    pictures: Sequence[Picture], usable: Callable[[Path], bool]
+) -> tuple[dict[str, list[Picture]], list[Picture]]:
+    """A few `usable` pictures of each tag to train on, and the rest to post; none to train on where too few are.
+
+    A picture that is not usable is posted like any other: the classifier says what is wrong with it.
+    """
+    by_tag: dict[str, list[Picture]] = defaultdict(list)
     for picture in mixed(pictures):
         if picture.tag is not None:
             by_tag[picture.tag].append(picture)
-    enough = {tag: found for tag, found in by_tag.items() if len(found) >= LEAST_TO_TRAIN}
-    if len(enough) < 2:
+    training = {
+        tag: list(islice((picture for picture in found if usable(picture.path)), _share(len(found))))
+        for tag, found in sorted(by_tag.items())
+        if len(found) >= LEAST_TO_TRAIN
+    }
+    training = {tag: found for tag, found in training.items() if len(found) >= TRAINED_ON[0]}
+    if len(training) < 2:
         return {}, list(pictures)
-    training = {tag: found[:TRAINED_ON] for tag, found in sorted(enough.items())}
     taken = {picture.path for found in training.values() for picture in found}
     return training, [picture for picture in pictures if picture.path not in taken]
+
+
+def _share(count: int) -> int:
+    return max(TRAINED_ON[0], min(TRAINED_ON[-1], count // 3))
 
 
 def _images_in(folder: Path) -> list[Path]:

@@ -30,7 +30,7 @@ def find(folder: Path) -> Found:
     images, left_out = dict[str, tuple[Path, ...]](), list[Path]()
     for inside in _shown(folder):
         if inside.is_dir():
-            files = [path for path in _shown(inside) if path.is_file()]
+            files = [path for path in _shown(inside) if not path.is_dir()]  # a link to nowhere shall be named, too
             images[inside.name] = tuple(path for path in files if _by_name_an_image(path))
             left_out += [path for path in files if not _by_name_an_image(path)]
         else:
