@@ -68,7 +68,7 @@ def fruit(younger: float, older: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_a_fruit_ripens_from_green_over_yellow_to_brown() -> None:
-    green, yellow = fruit(0.0, 0.4)
+    green, yellow = fruit(0.0, 0.34)
     spotted, brown = fruit(0.6, 1.0)
     red, of_green, blue = range(3)
     assert green[of_green] > green[red] > green[blue]

@@ -59,8 +59,8 @@ def test_the_original_last_layer_calls_drawn_bananas_bananas() -> None:
 
 
 def test_the_original_last_layer_calls_photographs_of_plastic_water_bottles() -> None:
-    answers = [imagenet(path.read_bytes())[0] for path in lite0.photographs("plastic")[:30]]
-    assert sum(answer == WATER_BOTTLE for answer in answers) >= 5  # by chance, none: there are 1000 classes
+    answers = [imagenet(path.read_bytes())[0] for path in lite0.photographs("plastic")]
+    assert sum(answer == WATER_BOTTLE for answer in answers) >= 6  # by chance, none: there are 1000 classes
 
 
 def test_weights_of_another_network_are_no_backbone() -> None:

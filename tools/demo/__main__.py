@@ -78,7 +78,7 @@ def main(**options: object) -> None:
       make demo
       make demo IMAGES=~/pictures
       .venv/bin/python -m demo --port 9000 --rate 5
-    """  # noqa: D301  (click's mark for lines to leave as they are)
+    """
     settings = Settings(**options)  # type: ignore[arg-type]
     console = Console(record=settings.record is not None, width=90 if settings.record else None)
     try:

@@ -168,7 +168,12 @@ def main(
 ) -> None:
     """Run Azure IoT Edge on this computer, without Azure and without containers.
 
-    Start a module with its environment: `. STATE/modules/NAME.env; python -m NAME`
+    Ready once it prints `ready`. It writes for each module of the deployment what the module needs to connect.
+
+    \b
+    Example:
+      python -m localedge --deployment deployment.template.json --env-file .env.template --state /tmp/edge
+      . /tmp/edge/modules/sampler.env; python -m sampler --spool /tmp/spool
     """
     settings = Settings(deployment, state, env_file, device, hub_name, gateway, hub_port, workload, offline)
     process.run(run(settings, os.environ), log_level=log_level, log_json=log_json)

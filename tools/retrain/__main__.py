@@ -61,7 +61,7 @@ def main(log_level: str, log_json: bool) -> None:
 )
 @json_option
 def status(device: str, hub: str, hub_ca: Path | None, modules: tuple[str, ...], as_json: bool) -> None:
-    r"""How the modules of a device stand: what is wanted, what is so, and their counters.
+    """How the modules of a device stand: what is wanted, what is so, and their counters.
 
     \b
     Example:
@@ -114,7 +114,7 @@ def status(device: str, hub: str, hub_ca: Path | None, modules: tuple[str, ...],
 def samples(
     cloud_blobs: str, container: str, api_version: str | None, device: str | None, newest: int, as_json: bool
 ) -> None:
-    r"""What has arrived: how many samples, from which devices, flagged for which reason and seen as which tag.
+    """What has arrived: how many samples, from which devices, flagged for which reason and seen as which tag.
 
     \b
     Example:
@@ -134,7 +134,7 @@ def samples(
 @device_option
 @hub_options
 def deploy(file: Path, device: str, hub: str, hub_ca: Path | None) -> None:
-    r"""Make FILE, a rendered deployment manifest, what one device is told to run.
+    """Make FILE, a rendered deployment manifest, what one device is told to run.
 
     \b
     Example:

@@ -38,7 +38,7 @@ def train_command(images: Path, out: Path) -> None:
     \b
     Example:
       python -m trainer train --images pictures/ --out model.zip
-    """  # noqa: D301  (click's mark for lines to leave as they are)
+    """
     try:
         trained = run(Settings(images, out), Console(stderr=True))
     except RipeloopError as error:

@@ -1,0 +1,76 @@
+"""Every program: its help reads well, and each of its flags is an environment variable too."""
+
+import os
+import subprocess
+import sys
+
+import click
+import pytest
+
+import classifier.__main__
+import demo.__main__
+import localedge.__main__
+import retrain.__main__
+import sampler.__main__
+import trainer.__main__
+
+PROGRAMS = {
+    "CLASSIFIER": classifier.__main__.main,
+    "DEMO": demo.__main__.main,
+    "LOCALEDGE": localedge.__main__.main,
+    "RIPELOOP": retrain.__main__.main,
+    "SAMPLER": sampler.__main__.main,
+    "TRAINER": trainer.__main__.main,
+}
+# their values decide what else is read, or they end the program at once
+NO_SETTING = {"help", "version"}
+
+
+def commands(command, context):
+    """The command and those below it, each with its context."""
+    yield context
+    for name, below in getattr(command, "commands", {}).items():
+        yield from commands(below, click.Context(below, info_name=name, parent=context))
+
+
+def every(prefix):
+    settings = PROGRAMS[prefix].context_settings | {"auto_envvar_prefix": prefix}
+    yield from commands(PROGRAMS[prefix], click.Context(PROGRAMS[prefix], info_name=prefix.lower(), **settings))
+
+
+def options():
+    return [
+        pytest.param(context, option, id=f"{context.command_path} {option.opts[0]}")
+        for prefix in PROGRAMS
+        for context in every(prefix)
+        for option in context.command.params
+        if isinstance(option, click.Option) and option.name not in NO_SETTING
+    ]
+
+
+@pytest.mark.parametrize(("context", "option"), options())
+def test_a_flag_is_an_environment_variable_and_its_help_says_which(context, option):
+    named = option.get_help_record(context)[1]
+    assert "[env var: " in named or "; env var: " in named or "env var:" in named
+    prefix = context.find_root().info_name.upper()
+    assert prefix in named
+    assert option.help, "a flag without a word of meaning"
+
+
+@pytest.mark.parametrize("prefix", PROGRAMS)
+def test_the_help_of_a_command_has_an_example_and_no_marks(prefix):
+    for context in every(prefix):
+        text = context.get_help()
+        assert "\\b" not in text
+        if not getattr(context.command, "commands", {}):
+            assert "Example" in text, f"{context.command_path} has no example"
+
+
+@pytest.mark.parametrize("program", ["classifier", "demo", "localedge", "sampler", "trainer", "retrain"])
+def test_a_program_starts_by_its_name_and_tells_of_itself(program):
+    environ = {**os.environ, "COLUMNS": "100"}
+    told = subprocess.run(
+        [sys.executable, "-m", program, "--help"], capture_output=True, text=True, timeout=60, check=True, env=environ
+    )
+    assert told.stdout.startswith("Usage: ")
+    assert told.stderr == ""
