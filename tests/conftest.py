@@ -1,3 +1,15 @@
 """Fixtures live beside what they start: `azurite.py` a blob server, `edge.py` the local edge runtime."""
 
+import pytest
+
 pytest_plugins = ["azurite", "edge"]
+
+SERVERS = {"azurite_cloud", "azurite_device", "edge", "edge_factory"}
+PROGRAMS = {"test_classifier_process", "test_demo", "test_dockerfiles", "test_loop", "test_sampler_process"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What starts servers or whole programs is slow; `-m "not slow"` leaves it out."""
+    for item in items:
+        if SERVERS & set(getattr(item, "fixturenames", ())) or item.path.stem in PROGRAMS:
+            item.add_marker(pytest.mark.slow)

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Run the tests again on every newer Python found here: on the PATH, or installed with pyenv.
+# Run the quick tests, and the whole line under kill -9, again on every newer Python found here: on the PATH, or
+# installed with pyenv.
 # usage: sh tests/newer.sh UV
 set -eu
 uv=$1
@@ -12,6 +13,7 @@ for minor in 12 13 14; do
         UV_PROJECT_ENVIRONMENT=".cache/python3.$minor" "$uv" sync --quiet --frozen --python "$python" \
             --all-extras --all-groups
         ".cache/python3.$minor/bin/python" -m pytest -q -m "not slow" -p no:cacheprovider
+        ".cache/python3.$minor/bin/python" -m pytest -q tests/test_loop.py -p no:cacheprovider
         break
     done
 done

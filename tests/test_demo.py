@@ -39,7 +39,6 @@ def fruit(tmp_path_factory):
     return drawn
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_own_pictures_are_answered_and_every_flagged_one_is_accounted_for(tmp_path, fruit):
     ended = demo(tmp_path, "--images", str(fruit), *free_ports(), timeout=170)

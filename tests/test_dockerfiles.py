@@ -28,7 +28,6 @@ USER = "10001"
 OURS = {"ripeloop", "classifier", "sampler", "retrain", "trainer", "localedge", "demo"}
 
 template = json.loads((ROOT / "deployment.template.json").read_text())
-pytestmark = pytest.mark.slow
 
 
 def instructions(dockerfile):

@@ -227,7 +227,7 @@ async def test_credentials_refused_three_times_in_a_row_end_the_process(edge, op
 
 
 async def test_faults_with_a_good_time_between_them_never_end_the_process(edge, opened):
-    async with opened(limits=replace(LIMITS, healthy=0.2)) as hub:
+    async with opened(limits=replace(LIMITS, healthy=0.2, retry=1, retry_most=1)) as hub:
         for _ in range(4):
             await until_sent(hub)
             await asyncio.sleep(0.3)

@@ -66,7 +66,6 @@ async def arrived(cloud: str) -> Counter[str]:
         return Counter([Path(blob.name).stem async for blob in blobs.list()])
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(240)
 async def test_twenty_kills_under_load_lose_no_flagged_image_and_send_none_twice(tmp_path):
     dice = random.Random(20261122)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
+from trainer.backbone import FEATURE_COUNT
 from trainer.calibration import softmax
-from trainer.head import Examples, Head, fit, objective, train_head
+from trainer.features import VIEWS
+from trainer.head import Examples, Head, _scaled, fit, objective, train_head
 
 SIZE = 40
 
@@ -96,3 +100,13 @@ def test_images_that_are_all_alike_are_answered_with_a_shrug() -> None:
     head, figures = train_head(np.ones((20, 2, SIZE), np.float32), np.arange(20) % 2, 2)
     assert probabilities(head, np.ones((1, 2, SIZE), np.float32))[0].tolist() == pytest.approx([0.5, 0.5], abs=0.01)
     assert figures.accuracy == 0.5
+
+
+def test_preparing_a_thousand_images_needs_little_more_memory_than_their_features() -> None:
+    features = np.random.default_rng(10).random((1000, VIEWS, FEATURE_COUNT), np.float32)
+    tracemalloc.start()
+    rows, _ = _scaled(features)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert np.square(rows).sum(axis=-1).mean() == pytest.approx(1, abs=0.2)  # rows of about unit length
+    assert peak < 2.5 * features.nbytes

@@ -2,7 +2,7 @@
 
 RipeloopError
 ├── SettingsError   a setting is missing or wrong; nothing was started
-├── BadImage        the bytes are not an image that can be classified
+├── BadImage        the bytes are not an image that can be classified (the trainer's BadTrainingImage says which)
 ├── BadModel        the model cannot be used; the message says why
 ├── BadRecord       a spool file or a message is not what its writer promised
 ├── Offline         the other side cannot be reached now; later may help

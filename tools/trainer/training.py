@@ -41,7 +41,7 @@ class Trained:
     tag_figures: tuple[TagFigures, ...]
 
     def to_zip(self, iteration: Iteration = Iteration()) -> bytes:
-        """The export, in Custom Vision's form; byte for byte the same for the same images and iteration."""
+        """The export, in Custom Vision's form; the same bytes whenever this model is exported as this iteration."""
         return export_zip(self.model, self.tags, iteration)
 
 

@@ -14,31 +14,32 @@ from rich.table import Table
 from trainer.training import Trained
 
 PLAIN_SECONDS = 2.0
-LOOKING, FITTING = "looking at the images", "fitting and cross-validating"
 
 
 @contextmanager
-def progress(console: Console, total: int) -> Iterator[Callable[[int], None]]:
-    """Something to tell how many images are done: a bar on a terminal, a line now and then elsewhere."""
+def progress(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
+    """Something to tell how many of how many are done: a bar on a terminal, a line now and then elsewhere.
+
+    Nothing is shown while nothing is told.
+    """
     bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=console, transient=True)
-    task = bar.add_task(LOOKING, total=total)
+    task = bar.add_task(what)
     said = time.monotonic()
 
-    def told(done: int) -> None:
+    def told(done: int, of: int) -> None:
         nonlocal said
         if console.is_terminal:
-            bar.update(task, completed=done, description=LOOKING if done < total else FITTING)
-        elif done == total:
-            console.print(f"{LOOKING}: {done}/{total}, {FITTING} ...", highlight=False, soft_wrap=True)
-        elif time.monotonic() - said >= PLAIN_SECONDS:
+            bar.start()
+            bar.update(task, completed=done, total=of)
+        elif time.monotonic() - said >= PLAIN_SECONDS or done == of:
             said = time.monotonic()
-            console.print(f"{LOOKING}: {done}/{total}", highlight=False, soft_wrap=True)
+            console.print(f"{what}: {done}/{of}", highlight=False, soft_wrap=True)
 
-    if not console.is_terminal:
+    try:
         yield told
-        return
-    with bar:
-        yield told
+    finally:
+        if console.is_terminal:
+            bar.stop()
 
 
 def show(console: Console, trained: Trained) -> None:
