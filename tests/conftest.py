@@ -2,7 +2,7 @@
 
 import pytest
 
-pytest_plugins = ["azurite", "edge"]
+pytest_plugins = ["azurite", "edge", "hubs"]
 
 SERVERS = {"azurite_cloud", "azurite_device", "edge", "edge_factory"}
 PROGRAMS = {"test_classifier_process", "test_demo", "test_dockerfiles", "test_loop", "test_sampler_process"}

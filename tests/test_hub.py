@@ -1,7 +1,6 @@
 """The hub of a module: the real azure-iot-device against the real local runtime, while all is well."""
 
 import asyncio
-import gc
 import logging
 import socket
 import threading
@@ -9,36 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from hubs import LIMITS, bodies, call, desire, first, online, until_reported
+from hubs import LIMITS, OF_THE_SDK, bodies, call, desire, first, online, until_reported
 from ripeloop.errors import SettingsError, TooLarge
 from ripeloop.hub import Alone, EdgeHub, HubLimits, open_hub
 
-# paho, below azure-iot-device, leaves sockets to the garbage collector: the pair to wake itself, failed handshakes
-pytestmark = [
-    pytest.mark.filterwarnings(r"ignore:unclosed <\S+ fd=\d+, .*laddr=.'127.0.0.1':ResourceWarning"),
-    # and lets its thread die of an SSLEOFError where the hub dies while it writes
-    pytest.mark.filterwarnings(
-        r"ignore:Exception in thread .*_thread_main:pytest.PytestUnhandledThreadExceptionWarning"
-    ),
-    pytest.mark.usefixtures("collected"),
-]
-
-
-@pytest.fixture
-def collected():
-    """Collects the garbage of a test while the filter above still holds."""
-    yield
-    gc.collect()
-
-
-@pytest.fixture
-def opened(edge, tmp_path):
-    """Opens the hub of a module: `opened("sampler", inputs=["uncertain"])`."""
-
-    def open_(module, **options):
-        return open_hub(edge.environ(module), mailbox=tmp_path / f"{module}.db", **{"limits": LIMITS} | options)
-
-    return open_
+pytestmark = OF_THE_SDK
 
 
 async def test_a_message_goes_from_module_to_module(edge, opened):

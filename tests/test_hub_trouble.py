@@ -1,7 +1,6 @@
 """What goes wrong between azure-iot-device and the edge hub, one test for each known way, and what the module sees."""
 
 import asyncio
-import gc
 import logging
 import time
 from contextlib import asynccontextmanager
@@ -10,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from edge import manifest
-from hubs import IMPATIENT, LIMITS, bodies, call, desire, first, online, until_logged, until_reported
+from hubs import IMPATIENT, LIMITS, OF_THE_SDK, bodies, call, desire, first, online, until_logged, until_reported
 from ripeloop.errors import HubLost, Offline
 from ripeloop.hub import open_hub
 from ripeloop.mailbox import Mailbox
@@ -18,32 +17,7 @@ from ripeloop.mailbox import Mailbox
 ALL = {"connack": None, "puback": True, "sign": "ok", "silent": False}
 
 
-# paho, below azure-iot-device, leaves sockets to the garbage collector: the pair to wake itself, failed handshakes
-pytestmark = [
-    pytest.mark.filterwarnings(r"ignore:unclosed <\S+ fd=\d+, .*laddr=.'127.0.0.1':ResourceWarning"),
-    # and lets its thread die of an SSLEOFError where the hub dies while it writes
-    pytest.mark.filterwarnings(
-        r"ignore:Exception in thread .*_thread_main:pytest.PytestUnhandledThreadExceptionWarning"
-    ),
-    pytest.mark.usefixtures("collected"),
-]
-
-
-@pytest.fixture
-def collected():
-    """Collects the garbage of a test while the filter above still holds."""
-    yield
-    gc.collect()
-
-
-@pytest.fixture
-def opened(edge, tmp_path):
-    """Opens the hub of a module: `opened("sampler", inputs=["uncertain"])`."""
-
-    def open_(module="classifier", **options):
-        return open_hub(edge.environ(module), mailbox=tmp_path / f"{module}.db", **{"limits": LIMITS} | options)
-
-    return open_
+pytestmark = OF_THE_SDK
 
 
 @asynccontextmanager

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 
+from ripeloop import disk
 from ripeloop.blobname import METADATA_SUFFIX, Blob, check_metadata, check_name, is_name
 from ripeloop.errors import Denied, NotFound, Offline, Refused, RipeloopError
 
@@ -79,9 +80,9 @@ class FolderBlobs:
                     return
                 # a writer that was killed may have left metadata without a blob: nobody sees it
                 unfinished_metadata.replace(_metadata_path(path))
-                _fsync(path.parent)
+                disk.sync(path.parent)
                 os.link(unfinished, path)
-                _fsync(path.parent)
+                disk.sync(path.parent)
 
     def _make_store(self) -> None:
         try:
@@ -183,15 +184,7 @@ def _make_folder(path: Path) -> None:
     _make_folder(path.parent)
     with suppress(FileExistsError):
         path.mkdir()
-    _fsync(path.parent)
-
-
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    disk.sync(path.parent)
 
 
 @contextmanager

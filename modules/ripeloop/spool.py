@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from ripeloop import disk
 from ripeloop.errors import BadRecord, NotFound, SpoolFull
 from ripeloop.prediction import Flagged, image_id
 
@@ -67,8 +68,8 @@ class Spool:
     def sync(self, id_: str) -> None:
         """Make a stored image outlive a power cut. One that was taken meanwhile is fine."""
         with suppress(FileNotFoundError):
-            _fsync(self._path(id_))
-        _fsync(self.folder)
+            disk.sync(self._path(id_))
+        disk.sync(self.folder)
 
     def ids(self) -> list[str]:
         """The ids of the images that wait, the longest waiting first."""
@@ -134,11 +135,3 @@ def _stat(entry: os.DirEntry[str]) -> os.stat_result | None:
         return entry.stat()
     except FileNotFoundError:  # taken between the listing and the look
         return None
-
-
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from localedge.identities import write_private
+from ripeloop.disk import write_whole
 
 CA_LIFE = timedelta(days=3650)
 SERVER_LIFE = timedelta(days=365)
@@ -60,8 +60,8 @@ def _make_ca(ca_file: Path, key_file: Path, now: datetime) -> None:
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
-    write_private(key_file, _pem(key))
-    write_private(ca_file, certificate.public_bytes(serialization.Encoding.PEM))
+    write_whole(key_file, _pem(key), 0o600)
+    write_whole(ca_file, certificate.public_bytes(serialization.Encoding.PEM), 0o600)
 
 
 def _make_server(files: Certificates, ca_key_file: Path, hosts: Sequence[str], now: datetime) -> None:
@@ -78,9 +78,9 @@ def _make_server(files: Certificates, ca_key_file: Path, hosts: Sequence[str], n
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
         .sign(ca_key, hashes.SHA256())
     )
-    write_private(files.key, _pem(key))
+    write_whole(files.key, _pem(key), 0o600)
     chain = certificate.public_bytes(serialization.Encoding.PEM) + files.ca.read_bytes()
-    write_private(files.server, chain)
+    write_whole(files.server, chain, 0o600)
 
 
 def _still_good(file: Path, hosts: Sequence[str], now: datetime) -> bool:

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from localedge.deployment import Deployment
-from localedge.identities import Identities, Identity, write_private
+from localedge.identities import Identities, Identity
 from localedge.service import POLICY
 from localedge.settings import Settings
+from ripeloop.disk import write_whole
 
 
 def module(settings: Settings, identity: Identity) -> dict[str, str]:
@@ -47,4 +48,4 @@ def write(settings: Settings, identities: Identities, ca: Path, deployment: Depl
 
 def _write(path: Path, values: Mapping[str, str]) -> None:
     lines = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in values.items())
-    write_private(path, lines.encode())
+    write_whole(path, lines.encode(), 0o600)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ripeloop.disk import write_whole
 from ripeloop.errors import NotFound, SettingsError
 
 
@@ -74,27 +74,12 @@ class Identities:
             name: {key: value for key, value in asdict(identity).items() if key in ("generation", "key")}
             for name, identity in self._modules.items()
         }
-        write_private(self._path, json.dumps({"ownerKey": self.owner_key, "modules": modules}).encode())
+        write_whole(self._path, json.dumps({"ownerKey": self.owner_key, "modules": modules}).encode(), 0o600)
 
 
 def new_key() -> str:
     """A fresh base64 key of 256 bits."""
     return base64.b64encode(secrets.token_bytes(32)).decode()
-
-
-def write_private(path: Path, data: bytes) -> None:
-    """Replace `path` by `data` as a whole, readable by its owner only, on disk when this returns."""
-    temporary = path.with_name(path.name + ".tmp")
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:  # noqa: PTH123
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _read(path: Path) -> dict[str, Any]:

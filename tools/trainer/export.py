@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import uuid
 import zipfile
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from ripeloop.disk import write_whole
 from ripeloop.errors import Refused, SettingsError
 from trainer.backbone import FEATURES, SIZE
 from trainer.head import Head
@@ -130,17 +130,9 @@ def export_zip(model: onnx.ModelProto, tags: Sequence[str], iteration: Iteration
 
 def write_export(path: Path, export: bytes) -> None:
     """Store the export at `path`: all of it or, whatever happens, nothing. Raises SettingsError."""
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with unfinished.open("wb") as file:
-                file.write(export)
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        write_whole(path, export)
     except OSError as error:
         raise SettingsError(f"{path} cannot be written: {error.strerror or error}; name another file") from error
 

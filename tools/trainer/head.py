@@ -20,7 +20,7 @@ Rows = npt.NDArray[np.floating[Any]]
 PENALTIES = (3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6)
 FOLDS = 4
 
-_TURNED_BELOW = 0.5  # rows per feature
+_TURNED_BELOW = 0.35  # rows per feature
 
 
 @dataclass(frozen=True, slots=True)
