@@ -2,10 +2,17 @@
 
 import pytest
 
-pytest_plugins = ["azurite", "edge", "hubs"]
+pytest_plugins = ["azurite", "edge", "hubs", "serving"]
 
 SERVERS = {"azurite_cloud", "azurite_device", "edge", "edge_factory"}
-PROGRAMS = {"test_classifier_process", "test_demo", "test_dockerfiles", "test_loop", "test_sampler_process"}
+PROGRAMS = {
+    "test_classifier_process",
+    "test_demo",
+    "test_dockerfiles",
+    "test_loop",
+    "test_rollout_process",
+    "test_sampler_process",
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -59,7 +59,8 @@ async def test_the_policy_in_force_and_the_refusals_reach_the_twin() -> None:
 
 
 def counted() -> Counts:
-    counts = Counts(answered=100, refused=3, stored=8)
+    counts = Counts(answered=100, refused=3, stored=8, confidence=90.0)
+    counts.tags.update({"ripe": 70, "green": 30})
     counts.flagged.update({"low_confidence": 7, "audit": 2})
     counts.dropped.update({"duplicate": 1})
     counts.seconds.extend(n / 1000 for n in range(100))
@@ -80,7 +81,8 @@ def test_the_status_tells_the_numbers_of_this_life() -> None:
 
 def test_a_summary_tells_what_happened_between_two_moments() -> None:
     since = datetime(2026, 11, 22, 2, 10, tzinfo=UTC)
-    before, now = Counts(answered=40, refused=3), counted()
+    before, now = Counts(answered=40, refused=3, confidence=36.0), counted()
+    before.tags.update({"green": 30, "ripe": 10})
     before.flagged.update({"low_confidence": 7})
     assert summary(before, now, since, since + timedelta(minutes=1), "v") == {
         "from": "2026-11-22T02:10:00.000000Z",
@@ -90,13 +92,15 @@ def test_a_summary_tells_what_happened_between_two_moments() -> None:
         "refused": 0,
         "flagged": {"audit": 2},
         "dropped": {"duplicate": 1},
+        "tags": {"ripe": 60},
+        "confidence": 0.9,
         "latency": {"p50": 50.0, "p99": 99.0},
     }
 
 
 async def test_summaries_are_posted_and_add_up() -> None:
     hub, counts = Wire(), Counts()
-    task = asyncio.create_task(post_summaries(hub, counts, "v", 0.05))
+    task = asyncio.create_task(post_summaries(hub, counts, lambda: "v", 0.05))
     await asyncio.sleep(0)  # it begins to count
     for _ in range(10):
         counts.answered += 1

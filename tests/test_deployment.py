@@ -183,6 +183,13 @@ def test_each_message_goes_where_it_should(module, output, endpoints):
     assert [route.endpoint for route in routes if route.takes(message)] == endpoints
 
 
+def test_predictions_go_up_for_posted_images_and_the_replies_to_modules_do_not():
+    routes = deployment.load(TEMPLATE, env_template()).routes
+    for source, endpoints in (("http", ["$upstream"]), ("message", [])):
+        message = Message("classifier", b"{}", "predictions", properties={"source": source})
+        assert [route.endpoint for route in routes if route.takes(message)] == endpoints
+
+
 def test_summaries_outlive_a_week_without_a_network():
     hub = template["modulesContent"]["$edgeHub"]["properties.desired"]
     kept = {route["timeToLiveSecs"] for route in hub["routes"].values() if route["route"].endswith("$upstream")}

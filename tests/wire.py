@@ -21,6 +21,7 @@ class Wire:
         self.posted: list[tuple[str, bytes, dict[str, str]]] = []
         self.reported: list[dict[str, Any]] = []
         self.news: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.arriving: asyncio.Queue[Message] = asyncio.Queue()
         self.twin: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
 
     async def send(self, output: str, body: bytes, properties: Mapping[str, str] | None = None) -> None:
@@ -34,8 +35,8 @@ class Wire:
         self.posted.append((output, body, dict(properties or {})))
 
     async def messages(self, input_: str) -> AsyncIterator[Message]:
-        await asyncio.Event().wait()
-        yield Message(b"")
+        while True:
+            yield await self.arriving.get()
 
     async def desired(self) -> AsyncIterator[dict[str, Any]]:
         while True:

@@ -8,22 +8,37 @@ import logging
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 from aiohttp import web
 
-from classifier.app import application, is_our_fault
+from classifier import messages
+from classifier.app import Options, application, is_our_fault
+from classifier.candidate import Terms
 from classifier.classify import Classifier
+from classifier.fetch import FetchLimits
 from classifier.handoff import Bounds, Handoff
-from classifier.model import load
+from classifier.live import Live
+from classifier.memory import Memory
+from classifier.messages import Predictions, answer_images
+from classifier.metrics import Metrics
+from classifier.model import Model, load
+from classifier.rollout import Rollout, RolloutSettings
 from classifier.settings import MAX_BODY, Settings, cores
+from classifier.shelf import Shelf
+from classifier.start import Sources, begin
 from classifier.summary import Counts, post_summaries, status
 from classifier.thresholds import Thresholds, follow
+from classifier.url import Hosts, fetching
 from ripeloop import process
 from ripeloop.errors import BadModel, SettingsError
 from ripeloop.hub import open_hub
+from ripeloop.package import public_key
+from ripeloop.prediction import format_time
 from ripeloop.spool import Limits, Spool
 from ripeloop.uncertainty import Policy
 
@@ -38,28 +53,35 @@ async def serve(settings: Settings) -> None:
     """Answer images until cancelled; then finish what is under way. Raises SettingsError, HubLost."""
     logging.captureWarnings(capture=True)  # Pillow warns of odd files
     logging.getLogger("aiohttp.server").addFilter(is_our_fault)
-    try:
-        model = await asyncio.to_thread(load, settings.model, settings.workers)
-    except BadModel as error:
-        raise SettingsError(f"--model: {error}") from error
+    sources = Sources(Shelf(settings.models), settings.model, partial(load, threads=settings.workers))
+    model, memory = await _first_model(sources)
     log.info("model %s: %d tags (%s)", model.version, len(model.tags), ", ".join(model.tags[:10]))
     spool = _spool(settings)
     counts, thresholds = Counts(), Thresholds(settings.policy)
 
+    live = Live(model)
+    rollout = Rollout(live, sources, memory, settings.rollout)
+    del model  # it may be swapped out, and then its memory is free
+
     async def tell_status(_: Any) -> tuple[int, Any]:
         usage = await asyncio.to_thread(spool.usage) if spool else (0, 0)
-        about = {"version": model.version, "tags": list(model.tags)}
+        about = rollout.status() | {"tags": list(live.model.tags)}
         return 200, status(counts, about, usage, thresholds.policy.to_reported())
 
     async with AsyncExitStack() as stack:
         hub = await stack.enter_async_context(
-            open_hub(os.environ, mailbox=settings.state / "mailbox.db", methods={"status": tell_status})
+            open_hub(
+                os.environ,
+                mailbox=settings.state / "mailbox.db",
+                inputs=[messages.INPUT],
+                methods={"status": tell_status, "rollback": rollout.rollback},
+            )
         )
         handoff = Handoff(spool, hub, counts, Bounds(wait=settings.handoff_wait)) if spool else None
         if handoff:
             await stack.enter_async_context(handoff.running())
         classifier = Classifier(
-            model,
+            live,
             counts,
             thresholds,
             handoff,
@@ -67,16 +89,34 @@ async def serve(settings: Settings) -> None:
             max_in_flight=settings.max_in_flight,
         )
         stack.callback(classifier.close)
-        await stack.enter_async_context(_listening(classifier, settings))
-        await hub.report({"model": {"version": model.version, "tags": len(model.tags)}})
+        fetch = None
+        if settings.url_hosts is not None:
+            fetch = await stack.enter_async_context(fetching(settings.url_hosts, max_bytes=settings.max_body))
+        predictions = Predictions(hub)
+        metrics = Metrics(classifier, counts, predictions, spool)
+        options = Options(settings.max_body, metrics, settings.prediction_key, fetch, predictions)
+        await stack.enter_async_context(_listening(application(classifier, options), settings))
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(follow(hub, thresholds))
-            tasks.create_task(post_summaries(hub, counts, model.version, settings.summary_seconds))
+            tasks.create_task(rollout.run(hub))
+            tasks.create_task(post_summaries(hub, counts, lambda: classifier.model.version, settings.summary_seconds))
+            tasks.create_task(messages.follow(hub, predictions))
+            tasks.create_task(predictions.run())
+            for _ in range(settings.workers):
+                tasks.create_task(answer_images(hub, classifier, predictions, metrics.messages))
+
+
+async def _first_model(sources: Sources) -> tuple[Model, Memory]:
+    try:
+        return await sources.beside(begin, sources, format_time(datetime.now(UTC)))
+    except BadModel as error:
+        raise SettingsError(f"--model: {error}") from error
+    except OSError as error:
+        raise SettingsError(f"--models {sources.shelf.folder} cannot be used: {error.strerror or error}") from error
 
 
 @asynccontextmanager
-async def _listening(classifier: Classifier, settings: Settings) -> AsyncIterator[None]:
-    app = application(classifier, max_body=settings.max_body)
+async def _listening(app: web.Application, settings: Settings) -> AsyncIterator[None]:
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_SECONDS)
     await runner.setup()
     try:
@@ -153,6 +193,22 @@ def _option(name: str, default: Any, type_: Any, help_: str) -> Callable[[Comman
     "--max-entropy", Policy().max_entropy, click.FloatRange(min=0), "Keep images of higher entropy (nats); 0: off."
 )
 @_option("--audit-share", Policy().audit_share, _SHARE, "The share of all images kept whatever the model thought.")
+@_option(
+    "--url-hosts", "", str, "Hosts that images may be fetched from, as in cam1.local,cam2.local:8000; empty: none."
+)
+@click.option(
+    "--url-private", is_flag=True, show_envvar=True, help="Let the hosts of --url-hosts have private addresses."
+)
+@_option("--prediction-key", "", str, "What requests must send as Prediction-Key; set it in the environment, unseen.")
+@_option("--models", "models", _FOLDER, "The folder for models that the twin's model brings; made when it does.")
+@_option("--model-key", "", str, "The Ed25519 public key, PEM or base64, that must have signed them; empty: none.")
+@_option("--model-bytes", FetchLimits().bytes, click.IntRange(min=1), "The largest of them taken, in bytes.")
+@_option(
+    "--watch-seconds",
+    RolloutSettings().watch_seconds,
+    click.FloatRange(min=0),
+    "Seconds that a new model is watched, from its first image on, and undone if it is worse; 0: not at all.",
+)
 @process.log_options
 def main(log_level: str, log_json: bool, **options: Any) -> None:
     """Answer images as the exported Custom Vision container does, and keep the uncertain ones.
@@ -170,6 +226,12 @@ async def _run(options: dict[str, Any]) -> None:
     options["spool_limits"] = Limits(options.pop("spool_bytes"), options.pop("spool_images"))
     names = ("min_confidence", "min_margin", "max_entropy", "audit_share")
     options["policy"] = Policy(**{name: options.pop(name) for name in names})
+    hosts, private = options.pop("url_hosts"), options.pop("url_private")
+    options["url_hosts"] = Hosts.parse(hosts, private=private) if hosts.strip() else None
+    key = options.pop("model_key")
+    limits = FetchLimits(bytes=options.pop("model_bytes"))
+    terms = Terms(public_key(key) if key else None, limits)
+    options["rollout"] = RolloutSettings(terms, options.pop("watch_seconds"))
     await serve(Settings(**options))
 
 

@@ -1,53 +1,63 @@
-"""The routes and the JSON of the exported Custom Vision container, without its faults."""
+"""The routes of the exported Custom Vision container and of the cloud's prediction endpoint, without their faults."""
 
 from __future__ import annotations
 
 import asyncio
+import hmac
 import logging
+import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from classifier.classify import Busy, Classifier
+from classifier.answers import as_cloud, as_container
+from classifier.classify import Answer, Classifier
+from classifier.messages import Predictions
+from classifier.metrics import Metrics
 from classifier.multipart import image_in
-from ripeloop.errors import BadImage, BadModel, RipeloopError
-from ripeloop.prediction import Prediction
-
-BODY_SECONDS = 60.0  # to receive one image
-RETRY_SECONDS = 1
+from classifier.problems import BODY_SECONDS, WrongKey, problem
+from classifier.url import Fetch, url_in
+from ripeloop.errors import BadImage, RipeloopError
 
 _KIND = "{kind:classify|detect}"
-_PREFIXES = ("", "/{project}", f"/{{project}}/{_KIND}/iterations/{{name}}")
+_CONTAINER = ("", "/{project}", f"/{{project}}/{_KIND}/iterations/{{name}}")
+_CLOUD = "/customvision/{api:v3\\.[01]}/prediction/{project}/classify/iterations/{name}"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def application(classifier: Classifier, *, max_body: int) -> web.Application:
-    """The HTTP side of `classifier`; bodies over `max_body` bytes are refused."""
-    http = _Http(classifier)
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the HTTP side may have beside the classifier.
 
-    @web.middleware
-    async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-        try:
-            return await handler(request)
-        except (RipeloopError, web.HTTPException, TimeoutError) as error:
-            answer = _problem(error)
-            if answer is None:
-                raise
-            if request.method == "POST":
-                classifier.refused()
-            return answer
+    Bodies over `max_body` bytes are refused. With a `prediction_key` images are classified for those who send it;
+    without `fetch` none is classified by URL.
+    """
 
-    app = web.Application(client_max_size=max_body, middlewares=[problems])
+    max_body: int
+    metrics: Metrics
+    prediction_key: str = ""
+    fetch: Fetch | None = None
+    predictions: Predictions | None = None
+
+
+def application(classifier: Classifier, options: Options) -> web.Application:
+    """The HTTP side of `classifier`."""
+    http = _Http(classifier, options)
+    app = web.Application(client_max_size=options.max_body, middlewares=[http.answer])
     app.router.add_get("/", http.root)
     app.router.add_get("/healthz", http.health)
-    for prefix in _PREFIXES:
+    app.router.add_get("/readyz", http.ready)
+    app.router.add_get("/metrics", http.metrics)
+    for prefix in (_CLOUD, *_CONTAINER):
         for store in ("", "/nostore"):
             app.router.add_post(f"{prefix}/image{store}", http.image)
             app.router.add_post(f"{prefix}/url{store}", http.url)
+    app.on_shutdown.append(http.stopping)
     return app
 
 
@@ -58,8 +68,30 @@ def is_our_fault(record: logging.LogRecord) -> bool:
 
 
 class _Http:
-    def __init__(self, classifier: Classifier) -> None:
+    def __init__(self, classifier: Classifier, options: Options) -> None:
         self._classifier = classifier
+        self._options = options
+        self._key = options.prediction_key.encode()
+        self._stopping = False
+
+    @web.middleware
+    async def answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        started = time.perf_counter()
+        try:
+            response = await handler(request)
+        except (RipeloopError, web.HTTPException, TimeoutError) as error:
+            told = problem(error)
+            if told is None:
+                raise
+            response = told.response()
+        if request.method == "POST":
+            if response.status >= 400:
+                self._classifier.refused()
+            self._options.metrics.responded(response.status, time.perf_counter() - started)
+        return response
+
+    async def stopping(self, _: web.Application) -> None:
+        self._stopping = True
 
     async def root(self, _: web.Request) -> web.Response:
         return web.Response(text="CustomVision.ai model host harness")
@@ -67,57 +99,63 @@ class _Http:
     async def health(self, _: web.Request) -> web.Response:
         return web.json_response({"status": "ok", "model": self._classifier.model.version})
 
+    async def ready(self, _: web.Request) -> web.Response:
+        if self._stopping:
+            return web.json_response({"status": "stopping"}, status=503)
+        if not self._classifier.has_place:
+            return web.json_response({"status": "busy"}, status=503)
+        return web.json_response({"status": "ready", "model": self._classifier.model.version})
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        page, content_type = await self._options.metrics.page(request.headers.get("Accept", ""))
+        return web.Response(body=page, headers={"Content-Type": content_type})
+
     async def image(self, request: web.Request) -> web.Response:
+        self._check_key(request)
         with self._classifier.place():
             async with asyncio.timeout(BODY_SECONDS):
                 posted = await _posted_image(request)
-            keep = not request.path.endswith("/nostore")
-            return web.json_response(_answer(await self._classifier.classify(posted, keep=keep)))
+            return await self._classified(request, posted)
 
-    async def url(self, _: web.Request) -> web.Response:
-        raise web.HTTPNotFound(text="classifying by URL is off: post the image itself to /image")
+    async def url(self, request: web.Request) -> web.Response:
+        self._check_key(request)
+        fetch = self._options.fetch
+        if fetch is None:
+            raise web.HTTPNotFound(text="classifying by URL is off: post the image itself to /image")
+        with self._classifier.place():
+            async with asyncio.timeout(BODY_SECONDS):
+                url = url_in(await _body(request))
+            return await self._classified(request, await fetch(url))
+
+    async def _classified(self, request: web.Request, image: bytes) -> web.Response:
+        keep = not request.path.endswith("/nostore")
+        answer = await self._classifier.classify(image, keep=keep)
+        if self._options.predictions is not None:
+            self._options.predictions.posted(image, answer)
+        return web.json_response(_in_the_routes_form(request, image, answer))
+
+    def _check_key(self, request: web.Request) -> None:
+        given = request.headers.get("Prediction-Key", "").encode("utf-8", "surrogateescape")
+        if self._key and not hmac.compare_digest(given, self._key):
+            raise WrongKey
+
+
+def _in_the_routes_form(request: web.Request, image: bytes, answer: Answer) -> dict[str, Any]:
+    now = datetime.now(UTC)
+    if "api" in request.match_info:
+        return as_cloud(answer, image, request.match_info["project"], now=now)
+    return as_container(answer, now=now)
 
 
 async def _posted_image(request: web.Request) -> bytes:
-    try:
-        body = await request.read()
-    except (web.RequestPayloadError, ConnectionError) as error:
-        raise BadImage("the body did not arrive as its headers describe it: post it again") from error
+    body = await _body(request)
     if request.content_type.startswith("multipart/"):
         return image_in(request.headers["Content-Type"], body)
     return body
 
 
-def _answer(predictions: tuple[Prediction, ...]) -> dict[str, Any]:
-    return {
-        "id": "",
-        "project": "",
-        "iteration": "",
-        "created": datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="microseconds"),
-        "predictions": [
-            {"tagName": p.tag, "probability": round(p.probability, 8), "tagId": "", "boundingBox": None}
-            for p in predictions
-        ],
-    }
-
-
-def _problem(error: Exception) -> web.Response | None:
-    """The error in the cloud's shape; None for what is no error, such as a redirect."""
-    if isinstance(error, BadImage):
-        return _refusal(400, "BadRequestImageFormat", str(error))
-    if isinstance(error, Busy):
-        return _refusal(503, "ServiceUnavailable", str(error), {"Retry-After": str(RETRY_SECONDS)})
-    if isinstance(error, BadModel):
-        return _refusal(500, "ErrorPrediction", str(error))
-    if isinstance(error, TimeoutError):
-        return _refusal(408, "RequestTimeout", f"the image did not arrive within {BODY_SECONDS:.0f} seconds")
-    if isinstance(error, web.HTTPRequestEntityTooLarge):
-        return _refusal(413, "BadRequestImageSizeBytes", f"{error.text}: post a smaller image")
-    if isinstance(error, web.HTTPException) and error.status >= 400:
-        kept = {name: error.headers[name] for name in ("Allow",) if name in error.headers}
-        return _refusal(error.status, error.reason.replace(" ", ""), error.text or error.reason, kept)
-    return None
-
-
-def _refusal(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> web.Response:
-    return web.json_response({"code": code, "message": message}, status=status, headers=headers)
+async def _body(request: web.Request) -> bytes:
+    try:
+        return await request.read()
+    except (web.RequestPayloadError, ConnectionError) as error:
+        raise BadImage("the body did not arrive as its headers describe it: post it again") from error

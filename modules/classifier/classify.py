@@ -7,21 +7,33 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import SystemRandom
 
 from classifier.handoff import Handoff
 from classifier.imaging import content_type
+from classifier.live import Live
 from classifier.model import Model
 from classifier.summary import Counts
 from classifier.thresholds import Thresholds
-from ripeloop.errors import RipeloopError
+from ripeloop.errors import BadModel, RipeloopError
 from ripeloop.prediction import Flagged, Prediction, image_id
 from ripeloop.uncertainty import reason_to_flag
+
+NEVER_BY_CHANCE = 1.0  # a draw that is no audit: what is kept at random says nothing of the model
 
 
 class Busy(RipeloopError):
     """As many requests as may be held are under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a model said of one image, and which model it was."""
+
+    predictions: tuple[Prediction, ...]
+    model: Model
 
 
 class Classifier:
@@ -29,7 +41,7 @@ class Classifier:
 
     def __init__(
         self,
-        model: Model,
+        model: Model | Live,
         counts: Counts,
         thresholds: Thresholds,
         handoff: Handoff | None = None,
@@ -38,7 +50,7 @@ class Classifier:
         max_in_flight: int = 64,
         chance: Callable[[], float] = SystemRandom().random,
     ) -> None:
-        self.model = model
+        self.live = model if isinstance(model, Live) else Live(model)
         self._counts = counts
         self._thresholds = thresholds
         self._handoff = handoff
@@ -47,10 +59,15 @@ class Classifier:
         self._max_in_flight = max_in_flight
         self._in_flight = 0
 
+    @property
+    def model(self) -> Model:
+        """The model that answers the next request."""
+        return self.live.model
+
     @contextmanager
     def place(self) -> Iterator[None]:
         """One of the places for requests, until the block ends. Raises Busy."""
-        if self._in_flight >= self._max_in_flight:
+        if not self.has_place:
             raise Busy(f"{self._in_flight} images are under way: post this one again in a moment")
         self._in_flight += 1
         try:
@@ -58,20 +75,36 @@ class Classifier:
         finally:
             self._in_flight -= 1
 
-    async def classify(self, image: bytes, *, keep: bool = True) -> tuple[Prediction, ...]:
+    @property
+    def in_flight(self) -> int:
+        """The requests that hold a place now."""
+        return self._in_flight
+
+    @property
+    def has_place(self) -> bool:
+        """Whether one more request would be taken now."""
+        return self._in_flight < self._max_in_flight
+
+    async def classify(self, image: bytes, *, keep: bool = True) -> Answer:
         """The model's answer. Where `keep`, an uncertain image is in the spool by then if the disk is quick.
 
         Raises BadImage, BadModel.
         """
         started, captured_at = time.perf_counter(), datetime.now(UTC)
-        alone = self._in_flight <= 1
+        alone, serving = self._in_flight <= 1, self.live.serving
         loop = asyncio.get_running_loop()
-        predictions = await loop.run_in_executor(self._workers, lambda: self.model.predict(image, alone=alone))
-        self._counts.seconds.append(time.perf_counter() - started)
+        try:
+            predictions, busy = await loop.run_in_executor(self._workers, _timed, serving.model, image, alone)
+        except BadModel:
+            serving.failed()
+            raise
+        answer, seconds = Answer(predictions, serving.model), time.perf_counter() - started
+        unsure = reason_to_flag(predictions, self._thresholds.policy, NEVER_BY_CHANCE)
+        serving.answered(busy, flagged=unsure is not None)
         if keep and self._handoff is not None:
-            await self._flag(self._handoff, image, predictions, captured_at)
-        self._counts.answered += 1
-        return predictions
+            await self._flag(self._handoff, image, answer, captured_at)
+        self._counts.answer(predictions, seconds)
+        return answer
 
     def refused(self) -> None:
         """Count a request that got no answer."""
@@ -81,18 +114,21 @@ class Classifier:
         """Let the worker threads go, once what they are at is done."""
         self._workers.shutdown(cancel_futures=True)
 
-    async def _flag(
-        self, handoff: Handoff, image: bytes, predictions: tuple[Prediction, ...], captured_at: datetime
-    ) -> None:
-        reason = reason_to_flag(predictions, self._thresholds.policy, self._chance())
+    async def _flag(self, handoff: Handoff, image: bytes, answer: Answer, captured_at: datetime) -> None:
+        reason = reason_to_flag(answer.predictions, self._thresholds.policy, self._chance())
         if reason is None:
             return
         flagged = Flagged(
             id=image_id(image),
             captured_at=captured_at,
             reason=reason,
-            predictions=predictions,
-            model=self.model.version,
+            predictions=answer.predictions,
+            model=answer.model.version,
             content_type=content_type(image),
         )
         await handoff.offer(flagged, image)
+
+
+def _timed(model: Model, image: bytes, alone: bool) -> tuple[tuple[Prediction, ...], float]:
+    started = time.perf_counter()
+    return model.predict(image, alone=alone), time.perf_counter() - started

@@ -19,6 +19,7 @@ from ripeloop.errors import BadModel
 MANIFEST = "cvexport.manifest"
 METADATA = "metadata_properties.json"
 LABELS = "labels.txt"
+PROVENANCE = "provenance.json"
 MAX_MODEL_BYTES = 512 * 1024 * 1024
 MAX_TEXT_BYTES = 1024 * 1024
 MAX_FILES = 1000
@@ -41,13 +42,16 @@ _OTHER_PLATFORMS = (".pb", ".tflite", ".mlmodel", ".xml")
 class Export:
     """One export, its SHA-1 verified.
 
-    `labels` is None where the export has no labels.txt; `iteration` is empty where no manifest names it.
+    `labels` is None where the export has no labels.txt. `iteration`, `project` and `tag_ids` (by tag) are what its
+    manifest and its provenance.json tell, and empty where they do not.
     """
 
     model: bytes
     labels: tuple[str, ...] | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     iteration: str = ""
+    project: str = ""
+    tag_ids: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def version(self) -> str:
@@ -107,7 +111,7 @@ def _bare(path: Path) -> Export:
     """A lone .onnx; what lies beside it counts, unless a manifest there speaks of another file."""
     beside: dict[str, Reader] = {
         name: partial(_read_file, path.parent / name)
-        for name in (path.name, LABELS, METADATA, MANIFEST)
+        for name in (path.name, LABELS, METADATA, MANIFEST, PROVENANCE)
         if (path.parent / name).is_file()
     }
     manifest: dict[str, Any] = {}
@@ -125,11 +129,16 @@ def _with_neighbours(files: Mapping[str, Reader], model_path: PurePosixPath, man
         raise BadModel(f"{model_path} is not the file its manifest describes (SHA-1 differs); download it again")
     labels = str(model_path.parent / str(manifest.get("LabelFileName") or LABELS))
     metadata = str(model_path.parent / str(manifest.get("MetadataPropsFileName") or METADATA))
+    origin = str(model_path.parent / PROVENANCE)
+    provenance = _json_object(files[origin](MAX_TEXT_BYTES), PROVENANCE) if origin in files else {}
+    tag_ids = provenance.get("tagIds")
     return Export(
         model=model,
         labels=labels_of(files[labels](MAX_TEXT_BYTES)) if labels in files else None,
         metadata=_metadata(files[metadata](MAX_TEXT_BYTES)) if metadata in files else {},
         iteration=str(manifest.get("IterationId") or ""),
+        project=str(provenance.get("projectId") or ""),
+        tag_ids={tag: str(id_) for tag, id_ in tag_ids.items()} if isinstance(tag_ids, dict) else {},
     )
 
 

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from classifier.summary import Counts
-from ripeloop.errors import Offline, SpoolFull, TooLarge
+from ripeloop.errors import Offline, Refused, SpoolFull, TooLarge
 from ripeloop.hub import Hub
 from ripeloop.prediction import Flagged
 from ripeloop.spool import Spool
@@ -150,7 +150,7 @@ class Handoff:
         try:
             async with asyncio.timeout(self._bounds.send):
                 await self._hub.send(OUTPUT, flagged.to_json(), {"reason": flagged.reason})
-        except (Offline, TooLarge, TimeoutError) as error:
+        except (Offline, Refused, TooLarge, TimeoutError) as error:
             if not self._unheard:
                 log.warning("cannot wake the sampler, it will look by itself: %s", error or "no answer in time")
             self._unheard = True

@@ -51,6 +51,7 @@ class Model:
     """A loaded, warmed-up model. `predict` may be called from many threads at once.
 
     `tags` stand in the order of labels.txt; `version` is the iteration's id, else a part of the file's SHA-256.
+    `project`, `iteration` and `tag_ids` are the ids where it was trained, empty where its export does not tell them.
     """
 
     def __init__(self, export: Export, threads: int = 1) -> None:
@@ -59,6 +60,7 @@ class Model:
         self._alone = _session(export.model, threads) if threads > 1 else self._shared
         metadata = self._shared.get_modelmeta().custom_metadata_map | dict(export.metadata)
         self.version = export.version
+        self.project, self.iteration, self.tag_ids = export.project, export.iteration, export.tag_ids
         self.spec, self._input, self._type = _input(self._shared, metadata)
         self._output = _output(self._shared, export.labels)
         self.tags = export.labels or ()

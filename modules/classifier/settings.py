@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from classifier.rollout import RolloutSettings
+from classifier.url import Hosts
 from ripeloop.errors import SettingsError
 from ripeloop.spool import Limits
 from ripeloop.uncertainty import Policy
@@ -19,7 +21,8 @@ class Settings:
 
     `spool` None: uncertain images are not kept. `workers` images are classified at once, `max_in_flight` requests are
     held at once; a camera's answer waits `handoff_wait` seconds at most for the spool. `policy` holds until the twin
-    says otherwise.
+    says otherwise. Without `url_hosts` no image is fetched by URL, without a `prediction_key` none is asked for.
+    `models` keeps the models that the twin brings, `rollout` says what is asked of them.
     """
 
     model: Path
@@ -33,6 +36,10 @@ class Settings:
     max_in_flight: int = 64
     handoff_wait: float = 0.05
     summary_seconds: float = 60.0
+    url_hosts: Hosts | None = None
+    prediction_key: str = field(default="", repr=False)
+    models: Path = Path("models")
+    rollout: RolloutSettings = field(default_factory=RolloutSettings)
     policy: Policy = field(default_factory=Policy)
 
     def __post_init__(self) -> None:

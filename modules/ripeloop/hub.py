@@ -185,7 +185,8 @@ class _SdkLink:
             raise Offline("this connection to the edge hub is closed")
         future = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(run(), self._loop))
         try:
-            return await asyncio.wait_for(future, limit)
+            async with asyncio.timeout(limit):  # wait_for of Python 3.11 loses a cancellation when the answer comes
+                return await future
         except TimeoutError as error:
             raise TimedOut(f"no answer within {limit:g} s") from error
         except AWAY as error:

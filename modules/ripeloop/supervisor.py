@@ -126,7 +126,8 @@ class Supervisor:
             await self._settle(link)
             known = await self._knows(link, before=known)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._looked.wait(), self._limits.probe if known else self._limits.request)
+                async with asyncio.timeout(self._limits.probe if known else self._limits.request):
+                    await self._looked.wait()
 
     async def _settle(self, link: Link) -> None:
         """Return while the link is up; one that is down has a moment to come back by itself."""

@@ -1,0 +1,80 @@
+"""The model a start begins with: the last good one, without the network."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from classifier.memory import Kept, Memory
+from classifier.model import Model
+from classifier.shelf import Shelf
+from ripeloop.errors import BadModel
+from ripeloop.package import check_file
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+Load = Callable[[Path], Model]
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where models are loaded from: the shelf's packages, and `first`, the file of --model.
+
+    One `thread` does all that is heavy: each one more would keep free memory of its own.
+    """
+
+    shelf: Shelf
+    first: Path
+    load: Load
+    thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "loader"))
+
+    async def beside(self, call: Callable[..., T], *args: Any) -> T:
+        """What `call` returns, from the thread."""
+        return await asyncio.get_running_loop().run_in_executor(self.thread, call, *args)
+
+    def open(self, kept: Kept) -> Model:
+        """The kept model, ready to answer; blocks. Raises BadModel."""
+        if not kept.sha256:
+            return self.load(self.first)
+        package = self.shelf.package(kept.sha256)
+        check_file(package, kept.sha256)
+        model = self.load(package)
+        model.version = kept.version
+        return model
+
+
+def begin(sources: Sources, now: str) -> tuple[Model, Memory]:
+    """The active model, else the one before it, else that of --model; and what is to be remembered. Blocks.
+
+    Raises BadModel where none can be loaded, and OSError.
+    """
+    before = sources.shelf.read()
+    memory = before.started(now)
+    if memory != before:
+        sources.shelf.write(memory)  # before the model is loaded, which may end the process
+    candidates = [memory.active, *([memory.previous] if memory.previous else []), Kept()]
+    reasons: list[str] = []
+    for kept in dict.fromkeys(replace(k, version="") if not k.sha256 else k for k in candidates):
+        try:
+            model = sources.open(kept)
+        except BadModel as error:
+            reasons.append(f"{kept.version or sources.first}: {error}")
+            continue
+        return model, _remembered(sources.shelf, memory, Kept(model.version, kept.sha256), reasons, now)
+    raise BadModel("; ".join(reasons))
+
+
+def _remembered(shelf: Shelf, memory: Memory, loaded: Kept, reasons: list[str], now: str) -> Memory:
+    if not reasons:
+        return replace(memory, active=loaded)
+    log.error("an older model answers: %s", "; ".join(reasons))
+    memory = memory.fell_back(loaded, f"could not be loaded at the start: {reasons[0]}", now)
+    shelf.write(memory)
+    return memory

@@ -1,0 +1,200 @@
+"""The model package: a Custom Vision export as one zip, with images whose answers are known, and where it came from.
+
+Beside the files of the export it holds `golden.json`, the images it names under `golden/`, and `provenance.json`.
+A plain export is a package, too: one without golden images. The zip's SHA-256 names it, and a signature is the
+Ed25519 signature of those 32 bytes, in base64, kept apart from the zip.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import re
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from ripeloop.disk import write_whole
+from ripeloop.errors import BadModel, SettingsError
+from ripeloop.prediction import Prediction, image_id
+
+GOLDEN = "golden.json"
+PROVENANCE = "provenance.json"
+FOLDER = "golden/"
+TOLERANCE = 0.02
+MAX_GOLDEN = 200  # images
+MAX_IMAGE_BYTES = 4 * 1024 * 1024
+MAX_TEXT_BYTES = 1024 * 1024
+
+SHA256 = re.compile(r"[0-9a-f]{64}")
+
+_BAD_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, LookupError, RuntimeError, ValueError)
+_LONG_AGO = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Golden:
+    """An image and what the model must say of it."""
+
+    image: bytes
+    predictions: tuple[Prediction, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenSet:
+    """Golden images; each probability may differ by `tolerance`, the likeliest tag not at all."""
+
+    images: tuple[Golden, ...] = ()
+    tolerance: float = TOLERANCE
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """All that goes into one package; `export` are the files of the export by name."""
+
+    export: Mapping[str, bytes]
+    golden: GoldenSet = GoldenSet()
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+def write(path: Path, package: Package) -> str:
+    """Write the package and return its SHA-256: the same content is the same bytes, on every machine. Raises OSError.
+
+    ValueError for an export with a file that has a name of ours.
+    """
+    taken = [name for name in package.export if name in (GOLDEN, PROVENANCE) or name.startswith(FOLDER)]
+    if taken:
+        raise ValueError(f"{', '.join(sorted(taken))} in the export would hide the package's own")
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for name, data in sorted((dict(package.export) | _own_files(package)).items()):
+            info = zipfile.ZipInfo(name, _LONG_AGO)
+            info.create_system, info.external_attr = 3, 0o644 << 16
+            archive.writestr(info, data)  # stored: weights and images do not shrink, and each zlib packs otherwise
+    write_whole(path, out.getvalue())
+    return hashlib.sha256(out.getvalue()).hexdigest()
+
+
+def read_golden(path: Path) -> GoldenSet:
+    """The golden images of the package at `path`; none in a plain export. Raises BadModel."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if GOLDEN not in archive.namelist():
+                return GoldenSet()
+            return _golden(archive, json.loads(_member(archive, GOLDEN, MAX_TEXT_BYTES)))
+    except OSError as error:
+        raise BadModel(f"cannot read the model package {path.name}: {error.strerror or error}") from error
+    except (*_BAD_ZIP, TypeError, AttributeError) as error:
+        raise BadModel(f"the golden images of {path.name} cannot be used ({error}); build the package again") from error
+
+
+def read_provenance(path: Path) -> dict[str, Any]:
+    """Where the package at `path` came from; empty where it does not say. Raises BadModel."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if PROVENANCE not in archive.namelist():
+                return {}
+            provenance = json.loads(_member(archive, PROVENANCE, MAX_TEXT_BYTES))
+    except OSError as error:
+        raise BadModel(f"cannot read the model package {path.name}: {error.strerror or error}") from error
+    except _BAD_ZIP as error:
+        raise BadModel(f"{PROVENANCE} of {path.name} cannot be used ({error}); build the package again") from error
+    if not isinstance(provenance, dict):
+        raise BadModel(f"{PROVENANCE} of {path.name} is not a JSON object; build the package again")
+    return provenance
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in lower-case hex. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sign(sha256: str, key: Ed25519PrivateKey) -> str:
+    """The signature that goes with a package of that SHA-256."""
+    return base64.b64encode(key.sign(bytes.fromhex(sha256))).decode()
+
+
+def public_key(text: str) -> Ed25519PublicKey:
+    """The Ed25519 key in `text`: PEM, or its 32 bytes in base64. Raises SettingsError."""
+    try:
+        if "-----BEGIN" in text:
+            key = load_pem_public_key(text.replace("\\n", "\n").encode())
+            if isinstance(key, Ed25519PublicKey):
+                return key
+        else:
+            return Ed25519PublicKey.from_public_bytes(base64.b64decode(text.strip(), validate=True))
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise SettingsError(f"the public key cannot be read ({error}); give PEM, or 32 bytes in base64") from error
+    raise SettingsError("the public key is not an Ed25519 key; make one: openssl genpkey -algorithm ed25519")
+
+
+def check_signature(sha256: str, signature: str, key: Ed25519PublicKey) -> None:
+    """Return if the owner of `key` signed the package of that SHA-256. Raises BadModel."""
+    if not signature:
+        raise BadModel("the package is not signed, and this device takes signed ones only: sign it")
+    try:
+        key.verify(base64.b64decode(signature, validate=True), bytes.fromhex(sha256))
+    except (InvalidSignature, ValueError) as error:
+        raise BadModel("the signature does not fit the package and this device's public key: sign it again") from error
+
+
+def check_file(path: Path, sha256: str) -> None:
+    """Return if the file is the one `sha256` names. Raises BadModel."""
+    try:
+        found = sha256_of(path)
+    except OSError as error:
+        raise BadModel(f"cannot read the model package {path.name}: {error.strerror or error}") from error
+    if found != sha256:
+        raise BadModel(f"the package is not the one that was asked for: its SHA-256 is {found}, not {sha256}")
+
+
+def _own_files(package: Package) -> dict[str, bytes]:
+    files = {PROVENANCE: _json(dict(package.provenance))} if package.provenance else {}
+    if not package.golden.images:
+        return files
+    listed = []
+    for golden in package.golden.images:
+        name = FOLDER + image_id(golden.image)
+        files[name] = golden.image
+        said = [{"tag": p.tag, "probability": round(p.probability, 8)} for p in golden.predictions]
+        listed.append({"file": name, "predictions": said})
+    return files | {GOLDEN: _json({"tolerance": package.golden.tolerance, "images": listed})}
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, indent=1, sort_keys=True).encode() + b"\n"
+
+
+def _golden(archive: zipfile.ZipFile, listed: dict[str, Any]) -> GoldenSet:
+    tolerance = float(listed.get("tolerance", TOLERANCE))
+    if not 0 <= tolerance < 1:
+        raise ValueError(f"a tolerance of {tolerance}")
+    images = listed.get("images", [])
+    if len(images) > MAX_GOLDEN:
+        raise ValueError(f"{len(images)} images, at most {MAX_GOLDEN} are taken")
+    golden = (
+        Golden(
+            _member(archive, str(entry["file"]), MAX_IMAGE_BYTES),
+            tuple(Prediction(str(p["tag"]), float(p["probability"])) for p in entry["predictions"]),
+        )
+        for entry in images
+    )
+    return GoldenSet(tuple(golden), tolerance)
+
+
+def _member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
+    info = archive.getinfo(name)
+    if info.file_size > limit:
+        raise ValueError(f"{name} unpacks to {info.file_size} bytes, at most {limit} are read")
+    with archive.open(info) as member:
+        return member.read(limit)

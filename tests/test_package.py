@@ -1,0 +1,156 @@
+"""The model package: the same bytes for the same content, golden images, the SHA-256 and the signature."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from hypothesis import given
+from hypothesis import strategies as some
+
+from classifier.model import load
+from colours import files, picture, zipped
+from depot import answered_by, expected
+from ripeloop.errors import BadModel, SettingsError
+from ripeloop.package import (
+    GoldenSet,
+    Package,
+    check_file,
+    check_signature,
+    public_key,
+    read_golden,
+    read_provenance,
+    sha256_of,
+    sign,
+    write,
+)
+
+GOLDEN = GoldenSet((expected(picture("red"), red=0.9, green=0.06, blue=0.04),), 0.05)
+
+
+def test_the_same_content_is_the_same_bytes(tmp_path: Path) -> None:
+    content = files()
+    turned = dict(reversed(content.items()))
+    one = write(tmp_path / "one.zip", Package(content, GOLDEN, {"b": 1, "a": 2}))
+    two = write(tmp_path / "two.zip", Package(turned, GOLDEN, {"a": 2, "b": 1}))
+    assert one == two == sha256_of(tmp_path / "one.zip")
+    assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.zip", "two.zip"]
+
+
+def test_a_package_gives_back_what_went_in_and_loads_as_a_model(tmp_path: Path) -> None:
+    path = tmp_path / "package.zip"
+    write(path, Package(files(), GOLDEN, {"projectId": "p", "tagIds": {"red": "1"}}))
+    assert read_golden(path) == GOLDEN
+    assert read_provenance(path) == {"projectId": "p", "tagIds": {"red": "1"}}
+    assert load(path).tags == ("red", "green", "blue")
+
+
+def test_a_plain_export_is_a_package_without_golden_images(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "export.zip")
+    assert read_golden(path) == GoldenSet()
+    assert read_provenance(path) == {}
+
+
+def test_an_export_may_not_hide_the_packages_own_files(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"golden\.json"):
+        write(tmp_path / "package.zip", Package(files() | {"golden.json": b"{}"}))
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        b"{",
+        b"[]",
+        b'{"images": [{"file": "golden/none", "predictions": []}]}',
+        b'{"images": [{"predictions": []}]}',
+        b'{"images": 7}',
+        b'{"tolerance": 2, "images": []}',
+        b'{"tolerance": "NaN", "images": []}',
+        b'{"images": [{"file": "model.onnx", "predictions": [{"tag": "a"}]}]}',
+        json.dumps({"images": [{}] * 1000}).encode(),
+    ],
+)
+def test_golden_images_that_cannot_be_used_are_refused(tmp_path: Path, listed: bytes) -> None:
+    path = zipped(tmp_path / "package.zip", files() | {"golden.json": listed})
+    with pytest.raises(BadModel, match="build the package again"):
+        read_golden(path)
+
+
+def test_a_golden_image_that_unpacks_to_too_much_is_refused(tmp_path: Path) -> None:
+    listed = {"images": [{"file": "golden/bomb", "predictions": [{"tag": "a", "probability": 1}]}]}
+    path = tmp_path / "package.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("golden.json", json.dumps(listed))
+        archive.writestr("golden/bomb", bytes(50_000_000))
+    with pytest.raises(BadModel, match="at most"):
+        read_golden(path)
+
+
+@given(some.binary(max_size=300))
+def test_bytes_that_are_no_package_are_refused_by_name(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "noise.zip"
+    path.write_bytes(data)
+    with pytest.raises(BadModel):
+        read_golden(path)
+
+
+def test_another_file_is_told_by_its_sha256(tmp_path: Path) -> None:
+    sha256 = write(tmp_path / "package.zip", Package(files()))
+    check_file(tmp_path / "package.zip", sha256)
+    with (tmp_path / "package.zip").open("r+b") as file:
+        file.seek(100)
+        file.write(b"x")
+    with pytest.raises(BadModel, match="its SHA-256 is"):
+        check_file(tmp_path / "package.zip", sha256)
+    with pytest.raises(BadModel, match="No such file"):
+        check_file(tmp_path / "none.zip", sha256)
+
+
+def test_a_signature_is_of_one_key_and_one_package() -> None:
+    mine, other = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+    sha256 = "ab" * 32
+    signature = sign(sha256, mine)
+    check_signature(sha256, signature, mine.public_key())
+    cases = [
+        ("cd" * 32, signature, mine),
+        (sha256, signature, other),
+        (sha256, "", mine),
+        (sha256, "%%%", mine),
+        (sha256, "AAAA", mine),
+    ]
+    for sha, text, key in cases:
+        with pytest.raises(BadModel, match="sign it"):
+            check_signature(sha, text, key.public_key())
+
+
+def test_a_public_key_is_pem_or_base64() -> None:
+    key = Ed25519PrivateKey.generate().public_key()
+    raw = key.public_bytes(Encoding.Raw, PublicFormat.Raw)
+    pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    for text in (base64.b64encode(raw).decode(), pem, pem.replace("\n", "\\n")):
+        assert public_key(text).public_bytes(Encoding.Raw, PublicFormat.Raw) == raw
+
+
+def test_a_public_key_of_another_kind_is_refused() -> None:
+    rsa = generate_private_key(65537, 2048).public_key()
+    pem = rsa.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    for text in (pem, "AAAA", "not base64!", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"):
+        with pytest.raises(SettingsError, match="public key"):
+            public_key(text)
+
+
+def test_golden_answers_come_back_to_eight_digits(tmp_path: Path) -> None:
+    golden = answered_by(zipped(tmp_path / "export.zip"))
+    write(tmp_path / "package.zip", Package(files(), golden))
+    for before, after in zip(golden.images, read_golden(tmp_path / "package.zip").images, strict=True):
+        assert before.image == after.image
+        for p, q in zip(before.predictions, after.predictions, strict=True):
+            assert p.tag == q.tag
+            assert p.probability == pytest.approx(q.probability, abs=1e-8)

@@ -1,0 +1,412 @@
+"""From the twin's wish to the model that answers, watched, and back again where it is worse."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import itertools
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from classifier.candidate import Terms
+from classifier.classify import Classifier
+from classifier.fetch import FetchLimits
+from classifier.live import Live
+from classifier.memory import Outcome
+from classifier.model import load
+from classifier.rollout import Rollout, RolloutSettings
+from classifier.shelf import Shelf
+from classifier.start import Sources, begin
+from classifier.summary import Counts
+from classifier.thresholds import Thresholds
+from colours import files, picture, zipped
+from depot import Depot, expected, first_model, packed, unsure_model
+from ripeloop.package import GoldenSet, public_key, sha256_of, sign
+from ripeloop.uncertainty import Policy
+from wire import Wire
+
+LIMITS = FetchLimits(bytes=2_000_000, total=10, silence=2, first_pause=0.01, longest_pause=0.05)
+NOW = "2026-11-22T02:10:00.000000Z"
+
+
+class Told(Rollout):
+    """Remembers every state on its way; the twin may miss one that lasted a moment."""
+
+    states: list[str]
+
+    def _tell(self, outcome: Outcome) -> None:
+        self.states = [*getattr(self, "states", []), outcome.state]
+        super()._tell(outcome)
+
+
+@dataclass
+class Site:
+    """A classifier with its rollout, as `__main__` wires them."""
+
+    hub: Wire
+    rollout: Told
+    classifier: Classifier
+    shelf: Shelf
+
+    def want(self, section: object) -> None:
+        self.hub.twin.put_nowait({"model": section})
+
+    async def until(self, state: str, seconds: float = 20) -> dict[str, Any]:
+        """What is reported, once it says `state`."""
+        async with asyncio.timeout(seconds):
+            while True:
+                reported: dict[str, Any] = (await self.hub.news.get())["model"]
+                if reported["state"] == state:
+                    return reported
+
+    async def ask(self, images: int, image: Callable[[int], bytes] = lambda _: picture()) -> None:
+        for n in range(images):
+            await self.classifier.classify(image(n))
+
+    def files(self) -> set[str]:
+        return {path.name for path in self.shelf.folder.iterdir()}
+
+
+@pytest.fixture
+def first(tmp_path: Path) -> Path:
+    return first_model(tmp_path)
+
+
+@pytest.fixture
+async def depot(tmp_path: Path) -> AsyncIterator[Depot]:
+    folder = tmp_path / "depot"
+    folder.mkdir()
+    async with Depot(folder) as depot:
+        yield depot
+
+
+@asynccontextmanager
+async def site(
+    folder: Path, first: Path, *, key: Any = None, watch: float = 0.3, limits: FetchLimits = LIMITS
+) -> AsyncIterator[Site]:
+    shelf = Shelf(folder / "models")
+    sources = Sources(shelf, first, partial(load, threads=1))
+    model, memory = begin(sources, NOW)
+    live = Live(model)
+    del model
+    rollout = Told(live, sources, memory, RolloutSettings(Terms(key, limits), watch))
+    classifier = Classifier(live, Counts(), Thresholds(Policy(0.8, 0, 0, 0)))
+    hub = Wire()
+    task = asyncio.create_task(rollout.run(hub))
+    yield Site(hub, rollout, classifier, shelf)
+    task.cancel()
+    await asyncio.wait({task})
+    classifier.close()
+    assert task.cancelled(), task.exception()
+
+
+async def test_a_wanted_model_answers_after_every_step(tmp_path: Path, first: Path, depot: Depot) -> None:
+    wanted = packed(depot.folder / "v2.zip", "v2") | {"url": depot.url("v2.zip")}
+    async with site(tmp_path, first) as here:
+        assert (await here.until("active"))["version"] == "first"
+        here.want(wanted)
+        watched = await here.until("watching")
+        assert here.rollout.states == ["downloading", "verifying", "loading", "parity", "warming", "watching"]
+        assert watched | {"since": ""} == {
+            "version": "v2",
+            "sha256": wanted["sha256"],
+            "state": "watching",
+            "reason": None,
+            "since": "",
+            "wanted": "v2",
+            "previous": "first",
+            "tags": 3,
+        }
+        await here.ask(1)
+        assert (await here.classifier.classify(picture())).model.version == "v2"
+        done = await here.until("active")
+        assert "2 images only" in done["reason"]
+        assert here.files() == {"rollout.json", f"{wanted['sha256']}.zip"}
+
+
+async def test_the_twin_told_again_changes_nothing(tmp_path: Path, first: Path, depot: Depot) -> None:
+    wanted = packed(depot.folder / "v2.zip", "v2") | {"url": depot.url("v2.zip")}
+    async with site(tmp_path, first) as here:
+        for _ in range(3):
+            here.want(wanted)
+        await here.until("watching")
+        here.want(wanted)
+        await here.ask(1)
+        await here.until("active")
+        here.want(wanted)
+        await asyncio.sleep(0.1)
+        assert here.rollout.states.count("loading") == len(depot.requests) == 1
+
+
+async def test_a_restart_has_the_new_model_without_the_network(tmp_path: Path, first: Path, depot: Depot) -> None:
+    wanted = packed(depot.folder / "v2.zip", "v2") | {"url": depot.url("v2.zip")}
+    async with site(tmp_path, first) as here:
+        here.want(wanted)
+        await here.until("watching")
+        await here.ask(1)
+        await here.until("active")
+    depot.statuses = [500] * 100
+    first.unlink()
+    async with site(tmp_path, first) as here:
+        assert (await here.until("active"))["version"] == "v2"
+        here.want(wanted)
+        await here.ask(1)
+        assert here.rollout.status()["state"] == "active"
+    assert len(depot.requests) == 1
+
+
+async def test_two_versions_are_kept_and_files_of_others_are_left_alone(
+    tmp_path: Path, first: Path, depot: Depot
+) -> None:
+    versions = [packed(depot.folder / f"v{n}.zip", f"v{n}") | {"url": depot.url(f"v{n}.zip")} for n in range(2, 5)]
+    async with site(tmp_path, first) as here:
+        here.shelf.folder.mkdir()
+        (here.shelf.folder / "model.zip").write_bytes(b"the user's own")
+        for wanted in versions:
+            here.want(wanted)
+            await here.until("watching")
+            await here.ask(1)
+            reported = await here.until("active")
+        assert (reported["version"], reported["previous"]) == ("v4", "v3")
+        kept = {f"{wanted['sha256']}.zip" for wanted in versions[1:]}
+        assert here.files() == {"rollout.json", "model.zip"} | kept
+
+
+async def test_the_bytes_must_be_those_that_were_asked_for(tmp_path: Path, first: Path, depot: Depot) -> None:
+    packed(depot.folder / "v2.zip", "v2")
+    async with site(tmp_path, first) as here:
+        here.want({"version": "v2", "sha256": "ab" * 32, "url": depot.url("v2.zip")})
+        failed = await here.until("failed")
+        assert "its SHA-256 is" in failed["reason"]
+        assert (failed["version"], failed["wanted"]) == ("first", "v2")
+        assert here.files() == {"rollout.json"}
+        await here.ask(1)
+
+
+async def test_a_damaged_rest_of_an_earlier_try_is_thrown_away(tmp_path: Path, first: Path, depot: Depot) -> None:
+    wanted = packed(depot.folder / "v2.zip", "v2", padding=100_000) | {"url": depot.url("v2.zip")}
+    content = (depot.folder / "v2.zip").read_bytes()
+    depot.etag = '"it"'
+    async with site(tmp_path, first) as here:
+        here.shelf.folder.mkdir()
+        here.shelf.partial(wanted["sha256"]).write_bytes(bytes(50_000))  # as a power cut leaves it
+        here.shelf.partial(wanted["sha256"]).with_suffix(".etag").write_text('"it"')
+        here.want(wanted)
+        await here.until("watching")
+        assert here.shelf.package(wanted["sha256"]).read_bytes() == content
+    assert ["Range" in request for request in depot.requests] == [True, False]
+
+
+async def test_only_packages_signed_for_this_device_are_taken(tmp_path: Path, first: Path, depot: Depot) -> None:
+    mine, other = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+    key = public_key(base64.b64encode(mine.public_key().public_bytes_raw()).decode())
+    wanted = packed(depot.folder / "v2.zip", "v2") | {"url": depot.url("v2.zip")}
+    async with site(tmp_path, first, key=key) as here:
+        here.want(wanted)
+        assert "is not signed" in (await here.until("failed"))["reason"]
+        here.want(wanted | {"signature": sign(wanted["sha256"], other)})
+        async with asyncio.timeout(10):
+            while "does not fit" not in str((await here.until("failed"))["reason"]):
+                pass
+        assert depot.requests == []
+        here.want(wanted | {"signature": sign(wanted["sha256"], mine)})
+        assert (await here.until("watching"))["version"] == "v2"
+
+
+async def test_a_model_that_answers_otherwise_here_never_answers(tmp_path: Path, first: Path, depot: Depot) -> None:
+    golden = GoldenSet((expected(picture("red"), red=0.1, green=0.8, blue=0.1),))
+    wanted = packed(depot.folder / "v2.zip", "v2", golden=golden) | {"url": depot.url("v2.zip")}
+    async with site(tmp_path, first) as here:
+        here.want(wanted)
+        reason = (await here.until("failed"))["reason"]
+        assert reason.startswith("golden image 1 of 1: expected is green with 0.800, the model says red")
+        assert (await here.classifier.classify(picture())).model.version == "first"
+
+
+async def test_a_detector_or_no_zip_at_all_is_refused_with_the_reason(
+    tmp_path: Path, first: Path, depot: Depot
+) -> None:
+    zipped(depot.folder / "od.zip", files(DomainType="ObjectDetection"))
+    (depot.folder / "text.zip").write_bytes(b"hello")
+    async with site(tmp_path, first) as here:
+        for name, words in (("od.zip", "detector"), ("text.zip", "no zip")):
+            wanted = {"version": name, "sha256": sha256_of(depot.folder / name), "path": str(depot.folder / name)}
+            here.want(wanted)
+            async with asyncio.timeout(10):
+                while words not in str((await here.until("failed"))["reason"]):
+                    pass
+        assert here.files() == {"rollout.json"}
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ("v2", "must be an object"),
+        ({"version": "v2"}, "model.sha256"),
+        ({"version": "v2", "sha256": "ab" * 32}, "one of the two"),
+        ({"version": "v2", "sha256": "ab" * 32, "url": "http://a/x", "path": "/x"}, "one of the two"),
+        ({"version": "v2", "sha256": "ab" * 32, "url": "file:///etc/passwd"}, "http or https"),
+        ({"version": "v2", "sha256": "ab" * 32, "path": "model.zip"}, "absolute"),
+        ({"version": "", "sha256": "ab" * 32, "url": "http://a/x"}, "model.version"),
+        ({"version": 2, "sha256": "ab" * 32, "url": "http://a/x"}, "model.version must be a string"),
+    ],
+)
+async def test_a_wish_that_is_none_is_refused(tmp_path: Path, first: Path, section: Any, words: str) -> None:
+    async with site(tmp_path, first) as here:
+        here.want(section)
+        assert words in (await here.until("failed"))["reason"]
+        here.want(None)
+        assert (await here.until("active"))["version"] == "first"
+        assert not here.shelf.folder.exists()
+
+
+async def test_a_broken_network_is_tried_again_until_it_works(
+    tmp_path: Path, first: Path, depot: Depot, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    wanted = packed(depot.folder / "v2.zip", "v2", padding=200_000) | {"url": depot.url("v2.zip")}
+    depot.statuses, depot.cuts = [503, 429], [60_000, 60_000]
+    async with site(tmp_path, first) as here:
+        here.want(wanted)
+        assert (await here.until("watching"))["version"] == "v2"
+    assert len(depot.requests) == 5
+    ours = [record.getMessage() for record in caplog.records if record.name != "aiohttp.access"]  # the depot's
+    assert "SECRET" not in "\n".join(ours)
+    assert "SECRET" not in str(here.hub.reported)
+
+
+async def test_a_new_wish_stops_the_one_on_its_way(tmp_path: Path, first: Path, depot: Depot) -> None:
+    slow = packed(depot.folder / "v2.zip", "v2", padding=500_000) | {"url": depot.url("v2.zip")}
+    quick = packed(depot.folder / "v3.zip", "v3") | {"path": str(depot.folder / "v3.zip")}
+    depot.pause, depot.piece = 0.2, 1000
+    async with site(tmp_path, first) as here:
+        here.want(slow)
+        await here.until("downloading")
+        await asyncio.sleep(0.3)
+        assert here.shelf.partial(slow["sha256"]).exists()
+        here.want(quick)
+        assert (await here.until("watching"))["version"] == "v3"
+        assert here.files() == {"rollout.json", f"{quick['sha256']}.zip"}
+
+
+def grey(number: int) -> bytes:
+    return picture((100 + number % 50,) * 3)
+
+
+async def test_a_model_that_is_worse_undoes_itself_and_is_not_tried_again(
+    tmp_path: Path, first: Path, depot: Depot
+) -> None:
+    wanted = packed(depot.folder / "v2.zip", "v2", onnx=unsure_model()) | {"url": depot.url("v2.zip")}
+    async with site(tmp_path, first, watch=30) as here:
+        await here.ask(60)
+        here.want(wanted)
+        await here.until("watching")
+        await here.ask(60)
+        undone = await here.until("rolled_back")
+        assert (undone["version"], undone["wanted"], undone["previous"]) == ("first", "v2", None)
+        assert undone["reason"] == "it is unsure of 100% of the images, the model before it was of 0%"
+        assert (await here.classifier.classify(picture())).model.version == "first"
+        assert here.files() == {"rollout.json"}
+    async with site(tmp_path, first) as here:
+        assert (await here.until("rolled_back"))["wanted"] == "v2"
+        here.want(wanted | {"url": wanted["url"] + "&renewed=1"})
+        await asyncio.sleep(0.2)
+        assert here.rollout.status()["state"] == "rolled_back"
+        good = packed(depot.folder / "v3.zip", "v3") | {"url": depot.url("v3.zip")}
+        here.want(good)
+        assert (await here.until("watching"))["version"] == "v3"
+
+
+async def test_the_watch_goes_on_after_a_restart_with_the_old_models_figures(
+    tmp_path: Path, first: Path, depot: Depot
+) -> None:
+    wanted = packed(depot.folder / "v2.zip", "v2", onnx=unsure_model()) | {"url": depot.url("v2.zip")}
+    async with site(tmp_path, first, watch=30) as here:
+        await here.ask(60)
+        here.want(wanted)
+        await here.until("watching")
+    async with site(tmp_path, first, watch=30) as here:
+        assert (await here.until("watching"))["version"] == "v2"
+        await here.ask(60)
+        assert (await here.until("rolled_back"))["version"] == "first"
+
+
+async def test_rollback_by_hand_stops_what_is_on_its_way_and_then_goes_back(
+    tmp_path: Path, first: Path, depot: Depot
+) -> None:
+    good = packed(depot.folder / "v2.zip", "v2") | {"url": depot.url("v2.zip")}
+    slow = packed(depot.folder / "v3.zip", "v3", padding=500_000) | {"url": depot.url("v3.zip")}
+    async with site(tmp_path, first) as here:
+        assert (await here.rollout.rollback())[0] == 409
+        here.want(good)
+        await here.until("watching")
+        depot.pause, depot.piece = 0.2, 1000
+        here.want(slow)
+        await here.until("downloading")
+        status, answer = await here.rollout.rollback()
+        assert (status, answer["version"], answer["wanted"], answer["state"]) == (200, "v2", "v3", "rolled_back")
+        here.want(slow)
+        await asyncio.sleep(0.1)
+        assert here.rollout.status()["state"] == "rolled_back"
+        status, answer = await here.rollout.rollback()
+        assert (status, answer["version"], answer["wanted"]) == (200, "first", "v2")
+        assert (await here.rollout.rollback())[0] == 409
+
+
+async def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path, first: Path, depot: Depot) -> None:
+    wanted = packed(depot.folder / "v2.zip", "v2") | {"url": depot.url("v2.zip")}
+    async with site(tmp_path, first) as here:
+        here.shelf.folder.write_text("a file")
+        here.want(wanted)
+        assert "the folder of --models" in (await here.until("failed"))["reason"]
+        await here.ask(1)
+
+
+async def test_a_package_the_disk_has_damaged_is_replaced_by_the_one_before_and_fetched_anew(
+    tmp_path: Path, first: Path, depot: Depot
+) -> None:
+    wanted = packed(depot.folder / "v2.zip", "v2") | {"url": depot.url("v2.zip")}
+    async with site(tmp_path, first) as here:
+        here.want(wanted)
+        await here.until("watching")
+        await here.ask(1)
+        await here.until("active")
+    with here.shelf.package(wanted["sha256"]).open("r+b") as file:
+        file.seek(200)
+        file.write(b"rot")
+    async with site(tmp_path, first) as here:
+        reported = await here.until("rolled_back")
+        assert reported["version"] == "first"
+        assert "could not be loaded at the start" in reported["reason"]
+        here.want(wanted)
+        assert (await here.until("watching"))["version"] == "v2"
+
+
+async def test_fifty_rollouts_under_load_fail_no_request(tmp_path: Path, first: Path, depot: Depot) -> None:
+    versions = [packed(depot.folder / f"{n}.zip", f"n{n}") | {"url": depot.url(f"{n}.zip")} for n in range(2)]
+    answered: list[str] = []
+    going = True
+
+    async def camera() -> None:
+        while going:
+            answered.append((await here.classifier.classify(picture())).model.version)
+
+    async with site(tmp_path, first, watch=0) as here:
+        cameras = [asyncio.create_task(camera()) for _ in range(3)]
+        for _, wanted in zip(range(50), itertools.cycle(versions), strict=False):
+            here.want(wanted)
+            async with asyncio.timeout(10):
+                while (await here.until("active"))["version"] != wanted["version"]:
+                    pass
+        going = False
+        await asyncio.gather(*cameras)
+    assert set(answered) == {"first", "n0", "n1"}
+    assert here.rollout.states.count("loading") == 50

@@ -1,0 +1,92 @@
+"""What a device remembers of its models: pure, and always able to start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from classifier.memory import ACTIVE, FAILED, ROLLED_BACK, TRIES, WATCHING, Kept, Memory
+from classifier.shelf import STATE, Shelf
+from classifier.wanted import Wanted
+from classifier.watch import Figures
+
+NOW = "2026-11-22T02:10:00.000000Z"
+ONE, TWO, THREE = (Wanted(f"v{n}", f"{n}" * 64, url=f"https://host/v{n}?sig=SECRET") for n in (1, 2, 3))
+EVENTS = {
+    "loading": lambda m, w: m.loading(w),
+    "activated": lambda m, w: m.activated(w, Figures(answered=5), NOW),
+    "passed": lambda m, w: m.passed("", NOW),
+    "confirmed": lambda m, w: m.confirmed(NOW),
+    "failed": lambda m, w: m.failed(w, "why", NOW),
+    "stopped": lambda m, w: m.stopped(w, "why", NOW),
+    "undone": lambda m, w: m.undone(m.previous or Kept("first"), "worse", NOW),
+    "started": lambda m, w: m.started(NOW),
+    "settled": lambda m, w: m.settled(),
+}
+STORIES = some.lists(some.tuples(some.sampled_from(sorted(EVENTS)), some.sampled_from([ONE, TWO, THREE])), max_size=12)
+
+
+def after(story: list[tuple[str, Wanted]]) -> Memory:
+    memory = Memory()
+    for event, wanted in story:
+        memory = EVENTS[event](memory, wanted)
+    return memory
+
+
+@given(STORIES)
+def test_any_story_outlives_a_restart_and_tells_no_secret(story: list[tuple[str, Wanted]]) -> None:
+    memory = after(story)
+    assert Memory.from_json(memory.to_json()) == memory
+    assert b"SECRET" not in memory.to_json()
+
+
+@given(STORIES)
+def test_what_is_kept_to_go_back_to_was_never_on_trial(story: list[tuple[str, Wanted]]) -> None:
+    memory = Memory()
+    good = {Kept()}
+    for event, wanted in story:
+        memory = EVENTS[event](memory, wanted)
+        if memory.trial is None:
+            good.add(memory.active)
+        assert memory.previous is None or memory.previous in good
+        assert memory.outcome.state in (ACTIVE, WATCHING, FAILED, ROLLED_BACK)
+
+
+def test_a_failed_request_is_tried_again_with_a_new_address_and_an_undone_model_is_not() -> None:
+    renewed = Wanted(TWO.version, TWO.sha256, url=TWO.url + "&renewed=1")
+    failed = Memory().failed(TWO, "403", NOW)
+    assert failed.refuses(TWO)
+    assert not failed.refuses(renewed)
+    undone = Memory().activated(TWO, Figures(), NOW).undone(Kept("first"), "worse", NOW)
+    assert undone.refuses(TWO)
+    assert undone.refuses(renewed)
+    assert not undone.refuses(THREE)
+
+
+def test_a_trial_survives_some_starts_and_any_number_of_long_lives() -> None:
+    memory = Memory(active=Kept("first")).activated(TWO, Figures(), NOW)
+    for _ in range(20):
+        memory = memory.started(NOW).settled()
+    for _ in range(TRIES):
+        memory = memory.started(NOW)
+    assert memory.active.version == "v2"
+    lost = memory.started(NOW)
+    assert (lost.active.version, lost.outcome.state) == ("first", ROLLED_BACK)
+    assert lost.refuses(TWO)
+
+
+@given(some.binary(max_size=200))
+def test_a_damaged_file_is_a_blank_memory(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    folder = tmp_path_factory.getbasetemp() / "shelf"
+    folder.mkdir(exist_ok=True)
+    (folder / STATE).write_bytes(data)
+    assert isinstance(Shelf(folder).read(), Memory)
+
+
+@pytest.mark.parametrize("text", ["[]", "7", '{"active": 7}', '{"active": {"sha256": "../../etc"}}', '{"tries": "x"}'])
+def test_a_file_of_another_shape_is_a_blank_memory(tmp_path: Path, text: str) -> None:
+    (tmp_path / STATE).write_text(text)
+    assert Shelf(tmp_path).read() == Memory()
