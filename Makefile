@@ -8,9 +8,10 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; 
 UV := .uv/bin/uv
 RUN := .venv/bin
 EXTRAS := --extra classifier --extra sampler --extra tools
-IMAGES ?=
 
 export UV_PYTHON_DOWNLOADS := never
+# handed on as it is, for a folder's name may hold quotes, spaces and dollars
+export DEMO_IMAGES = $(value IMAGES)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test format lint pytest newer clean
@@ -19,7 +20,7 @@ help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
 
 demo: .venv/demo ## watch the whole system on this computer; IMAGES=DIR for your own pictures
-	@DEMO_IMAGES='$(IMAGES)' $(RUN)/python -m demo
+	@$(RUN)/python -m demo
 
 test: lint pytest newer ## run every check
 

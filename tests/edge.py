@@ -139,15 +139,21 @@ class Edge:
             return answer
 
     async def service(
-        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        raw: bytes | None = None,
     ) -> tuple[int, Any]:
-        """Ask IoT Hub's service REST as its owner; returns the status and the decoded JSON."""
+        """Ask IoT Hub's service REST as its owner, with JSON or `raw` bytes: the status and the decoded JSON."""
         sent = {"Authorization": service_token(self.connection_string), **(headers or {})}
         tls = ssl.create_default_context(cafile=str(self.ca_file))
         url = f"{self.hub_url}{path}?api-version=2021-04-12"
         async with (
             aiohttp.ClientSession() as session,
-            session.request(method, url, json=body, headers=sent, ssl=tls) as response,
+            session.request(method, url, json=body, data=raw, headers=sent, ssl=tls) as response,
         ):
             text = await response.text()
             return response.status, json.loads(text) if text else None

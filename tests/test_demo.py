@@ -2,9 +2,12 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,8 @@ from demo.camera import Answer, Shift
 from demo.pictures import LEAST_TO_TRAIN, Picture, find, mixed, split_for_training
 from edge import free_gateway, free_port
 from ripeloop.errors import SettingsError
+
+PROJECT = Path(__file__).parents[1]
 
 
 def demo(tmp_path, *args, timeout=100, **env):
@@ -63,6 +68,111 @@ def test_a_port_in_use_is_one_line_that_says_what_to_do(tmp_path, fruit, flag):
     assert ended.stderr.startswith(f"error: port {port} on {host} is in use")
     assert flag in ended.stderr
     assert ended.stderr.count("\n") == 1
+
+
+def test_all_ports_in_use_are_named_at_once_with_one_way_out(tmp_path, fruit):
+    gateway = free_gateway()
+    with socket.create_server((gateway, 8883)), socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        ended = demo(tmp_path, "--images", str(fruit), "--gateway", gateway, "--port", port)
+    assert ended.returncode == 2
+    assert f"port 8883 on {gateway} and port {port} on 127.0.0.1 are in use" in ended.stderr
+    assert f"-m demo --gateway 127.0.0.3 --port {int(port) + 1}" in ended.stderr
+
+
+def test_an_address_of_another_machine_is_named_as_such(tmp_path, fruit):
+    ended = demo(tmp_path, "--images", str(fruit), "--gateway", "203.0.113.1")
+    assert ended.returncode == 2
+    assert "203.0.113.1 is no address of this computer" in ended.stderr
+
+
+def begun(tmp_path, fruit):
+    """A demo that has posted its first pictures and will go on for a minute."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "demo", "--folder", str(tmp_path / "demo"), "--rate", "1", *free_ports()],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "DEMO_IMAGES": str(fruit), "TMPDIR": str(tmp_path)},
+    )  # fmt: skip
+    for line in process.stdout:
+        if line.startswith("answered"):
+            return process
+    raise AssertionError(process.stderr.read())
+
+
+def children(pid):
+    return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+
+
+def alive(pids):
+    return {pid for pid in pids if Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text()}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_a_demo_that_is_ended_leaves_nothing_running(tmp_path, fruit, signum):
+    short = Path(tempfile.mkdtemp(prefix="d"))  # the path of a unix socket is short
+    try:
+        process = begun(short, fruit)
+        started = children(process.pid)
+        assert len(started) >= 3
+        process.send_signal(signum)
+        _, said = process.communicate(timeout=30)
+        end = time.monotonic() + 10
+        while alive(started) and time.monotonic() < end:
+            time.sleep(0.1)
+        assert not alive(started)
+        if signum != signal.SIGKILL:
+            assert process.returncode == 130
+            assert said == "stopped; nothing is left running\n"
+            assert not list(short.glob("ripeloop-*"))
+    finally:
+        shutil.rmtree(short, ignore_errors=True)
+
+
+def test_two_demos_in_one_folder_do_not_meet(tmp_path, fruit):
+    short = Path(tempfile.mkdtemp(prefix="d"))
+    try:
+        with begun(short, fruit) as first:
+            second = demo(short, "--images", str(fruit), *free_ports())
+            first.terminate()
+            first.communicate(timeout=30)
+        assert second.returncode == 2
+        assert "another demo is running in" in second.stderr
+        assert second.stderr.count("\n") == 1
+    finally:
+        shutil.rmtree(short, ignore_errors=True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_module_that_dies_is_one_line_that_names_its_log(tmp_path, fruit):
+    short = Path(tempfile.mkdtemp(prefix="d"))
+    try:
+        process = begun(short, fruit)
+        for pid in children(process.pid):
+            if b"\0classifier\0" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGKILL)
+        _, said = process.communicate(timeout=30)
+        assert process.returncode == 2
+        assert said.startswith("error: ")
+        assert said.count("\n") == 1
+    finally:
+        shutil.rmtree(short, ignore_errors=True)
+
+
+def test_make_hands_on_a_folder_whose_name_holds_anything():
+    name = 'it\'s a "dir" of $HOME; $(x)'
+    told = subprocess.run(
+        ["make", "--no-print-directory", "--eval", "told: ; @printenv DEMO_IMAGES", "told", f"IMAGES={name}"],
+        cwd=PROJECT, capture_output=True, text=True, timeout=30, check=True,
+    )  # fmt: skip
+    assert told.stdout == f"{name}\n"
+
+
+def test_a_picture_whose_name_is_no_text_can_be_shown(tmp_path):
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe[red].jpg"))
+    odd.write_bytes(b"")
+    (picture,) = mixed(find(tmp_path))
+    assert picture.name == "\ufffd\ufffd[red].jpg"
 
 
 def test_a_missing_folder_is_one_line_that_says_what_to_do(tmp_path):

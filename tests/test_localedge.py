@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import aiohttp
 import pytest
 from azure.iot.device import Message, MethodResponse
 from azure.iot.device.aio import IoTHubModuleClient
@@ -399,6 +400,19 @@ async def test_a_failing_signature_fails_the_client(edge):
     assert not creating.done()
     await edge.control("PUT", "/faults", {"sign": "ok"})
     await (await creating).shutdown()
+
+
+async def test_what_cannot_be_signed_is_refused_in_json(edge):
+    environ = edge.environ("sampler")
+    generation = environ["IOTEDGE_MODULEGENERATIONID"]
+    url = f"http://workload/modules/sampler/genid/{generation}/sign?api-version=2018-06-28"
+    connector = aiohttp.UnixConnector(environ["IOTEDGE_WORKLOADURI"].removeprefix("unix://"))
+    lone = b'{"keyId": "primary", "algo": "HMACSHA256", "data": "\\ud800"}'
+    async with aiohttp.ClientSession(connector=connector) as session:
+        for body in (b"", b"[]", b"{}", b"\xff\xfe", b"[" * 100_000, lone):
+            async with session.post(url, data=body) as response:
+                assert response.status == 400, body[:9]
+                assert (await response.json())["message"]
 
 
 async def test_a_silent_runtime_answers_late(edge):

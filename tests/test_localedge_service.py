@@ -1,5 +1,9 @@
 """IoT Hub's service REST, as the tools call it."""
 
+import json
+import sqlite3
+from contextlib import closing
+
 import aiohttp
 
 from edge import manifest, service_token
@@ -90,6 +94,7 @@ async def test_a_method_call_that_cannot_be_is_refused(edge):
     for body in (
         {},
         {"methodName": 3},
+        {"methodName": "x" * 70_000},
         {"methodName": "m", "responseTimeoutInSeconds": 4},
         {"methodName": "m", "connectTimeoutInSeconds": 301},
     ):
@@ -168,8 +173,110 @@ async def test_a_configuration_that_cannot_be_deployed_is_refused(edge):
     assert await edge.service("GET", "/configurations") == (200, [])
 
 
+def layer(**sections):
+    return {"content": {"modulesContent": sections}, "targetCondition": "*", "priority": 5}
+
+
+async def test_a_layer_that_contradicts_itself_is_refused_and_not_stored(edge):
+    base = {"content": manifest(desired={"classifier": {"a": 1}}), "targetCondition": "*", "priority": 1}
+    assert (await edge.service("PUT", "/configurations/base", base))[0] == 200
+    for sections in (
+        {"classifier": {"properties.desired.policy": 1, "properties.desired.policy.a.b": 1}},
+        {"classifier": {"properties.desired.policy.a.b": 1, "properties.desired": {"policy": 1}}},
+        {"classifier": {"nonsense": 1}},
+        {"classifier": {"properties.desired.": 1}},
+        {"classifier": {"properties.desired.a..b": 1}},
+        {"classifier": {"properties.desired": [1]}},
+        {"classifier": {"properties.desired.a b": 1}},
+        {"classifier": {"properties.desired.a": "x" * 5000}},
+    ):
+        status, answer = await edge.service("PUT", "/configurations/layer", layer(**sections))
+        assert (status, code(answer)) == (400, "InvalidConfigurationContent"), sections
+    _, stored = await edge.service("GET", "/configurations")
+    assert [one["id"] for one in stored] == ["base"]
+
+
+async def test_a_layer_wins_over_a_value_that_it_goes_below(edge):
+    base = {"content": manifest(desired={"classifier": {"policy": 1, "b": 2}}), "targetCondition": "*", "priority": 1}
+    assert (await edge.service("PUT", "/configurations/base", base))[0] == 200
+    status, _ = await edge.service("PUT", "/configurations/x", layer(classifier={"properties.desired.policy.a.b": 1}))
+    assert status == 200
+    edge.kill()
+    edge.start()
+    _, twin = await edge.service("GET", TWIN)
+    desired = twin["properties"]["desired"]
+    assert {name: value for name, value in desired.items() if name[0] != "$"} == {"policy": {"a": {"b": 1}}, "b": 2}
+
+
+async def test_stored_configurations_that_make_no_deployment_do_not_stop_a_start(edge):
+    base = {"content": manifest(desired={"classifier": {"a": 1}}), "targetCondition": "*", "priority": 1}
+    assert (await edge.service("PUT", "/configurations/base", base))[0] == 200
+    edge.kill()
+    bad = (
+        {"classifier": {"properties.desired.policy": 1, "properties.desired.policy.a.b": 1}},
+        {"classifier": None},
+        {"classifier": {"properties.desired": 3}},
+        {"$edgeAgent": {"properties.desired.modules.x": 5}},
+        {"$edgeAgent": None},
+        {"$edgeHub": {"properties.desired.routes.r": 5}},
+    )
+    with closing(sqlite3.connect(edge.state / "edgehub.db", isolation_level=None)) as database:
+        for number, sections in enumerate(bad):
+            document = {**layer(**sections), "id": f"bad-{number}", "createdTimeUtc": ""}
+            text = json.dumps({"document": document, "revision": 1})
+            database.execute("INSERT INTO configuration VALUES (?, ?)", (f"bad-{number}", text))
+        database.execute("UPDATE deployed SET document = '{}' WHERE name = '#active'")
+    edge.start()
+    assert "bad-0 is left out" in edge.log
+    assert (await edge.service("GET", TWIN))[0] == 200
+    assert (await edge.service("DELETE", "/configurations/bad-0"))[0] == 204
+
+
+async def test_a_body_that_cannot_be_stored_is_refused_whatever_it_holds(edge):
+    charset = {"Content-Type": "application/json; charset=nonsense"}
+    for raw in (
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"properties":{"desired":{"a":"\\ud800"}}}',
+        b'{"properties":{"desired":{"\\ud800":1}}}',
+        b'{"properties":{"desired":{"a":NaN}}}',
+        b'{"properties":{"desired":{"a":1e999}}}',
+        b'{"properties":{"desired":' + b'{"a":' * 3000 + b"1" + b"}" * 3000 + b"}}",
+        b'{"properties":{"desired":' + b'{"a":' * 300 + b"1" + b"}" * 300 + b"}}",
+    ):
+        for method, path, headers in (
+            ("PATCH", TWIN, {}),
+            ("PATCH", TWIN, charset),
+            ("POST", TWIN + "/methods", {}),
+            ("PUT", "/configurations/x", {}),
+            ("POST", "/devices/laptop/applyConfigurationContent", {}),
+        ):
+            status, answer = await edge.service(method, path, headers=headers, raw=raw)
+            assert (status, code(answer)) == (400, "ArgumentInvalid"), (path, raw[:40])
+    assert "Traceback" not in edge.log
+
+
+async def test_a_deployment_with_what_no_device_can_be_is_refused(edge):
+    for content in (
+        manifest(modules=["../../sampler"]),
+        manifest(modules=["a/b"]),
+        manifest(modules=[""]),
+        manifest(routes={"r": 5}),
+        manifest(time_to_live=10**400),
+    ):
+        status, answer = await edge.service("POST", "/devices/laptop/applyConfigurationContent", content)
+        assert (status, code(answer)) == (400, "InvalidConfigurationContent")
+    edge.kill()
+    edge.start()
+
+
 async def test_a_configuration_of_a_wrong_shape_is_refused(edge):
-    for body in ({"content": []}, {"content": {"modulesContent": {"m": 1}}}, {"priority": "high"}):
+    for body in (
+        {"content": []},
+        {"content": {"modulesContent": {"m": 1}}},
+        {"content": {"modulesContent": {"m": None}}},
+        {"priority": "high"},
+    ):
         status, answer = await edge.service("PUT", "/configurations/wrong", body)
         assert (status, code(answer)) == (400, "ArgumentInvalid"), body
 

@@ -1,10 +1,12 @@
 """What stops `python -m localedge` from starting is said in one line that tells what to do."""
 
 import json
+import shutil
 import socket
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +17,7 @@ from edge import MQTT_PORT, free_gateway, free_port, manifest
 def start(tmp_path):
     """Start it with these flags on top of good ones; returns its exit code and what it said last."""
 
-    def run(**flags):
+    def run(*, room="unlimited", **flags):
         gateway = free_gateway()
         (tmp_path / "deployment.json").write_text(json.dumps(manifest()))
         good = {
@@ -27,7 +29,8 @@ def start(tmp_path):
         command = [sys.executable, "-m", "localedge", "--log-level", "error"]
         for name, value in (good | flags).items():
             command += [f"--{name}", str(value)]
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        within = ["sh", "-c", f'ulimit -f {room}; exec "$@"', "sh"]
+        ended = subprocess.run([*within, *command], capture_output=True, text=True, timeout=30, check=False)
         return ended.returncode, ended.stderr.splitlines()
 
     return run
@@ -44,6 +47,31 @@ def test_a_missing_env_file(start, tmp_path):
     code, (line,) = start(**{"env-file": tmp_path / "nowhere.env"})
     assert code == 2
     assert "--env-file" in line
+
+
+def test_a_deployment_and_an_env_file_that_are_no_text(start, tmp_path):
+    (tmp_path / "picture").write_bytes(b"\xff\xd8\xff")
+    for flag in ("deployment", "env-file"):
+        code, (line,) = start(**{flag: tmp_path / "picture"})
+        assert code == 2
+        assert f"--{flag}" in line
+        assert "UTF-8" in line
+
+
+@pytest.mark.parametrize("blocks", [0, 3, 40])  # none for certificates, for the database, for all its tables
+def test_a_disk_without_room(start, tmp_path, blocks):
+    code, (line,) = start(room=blocks)
+    assert code == 2
+    assert str(tmp_path / "s") in line
+    assert "--state" in line
+
+
+def test_a_disk_that_became_full(edge, start):
+    edge.kill()
+    code, (line,) = start(state=edge.state, room=0)
+    assert code == 2
+    assert f"cannot use the folder {edge.state}" in line
+    assert "make room" in line
 
 
 @pytest.mark.parametrize(("flag", "port"), [("--gateway", MQTT_PORT), ("--hub-port", 8484)])
@@ -81,6 +109,51 @@ def test_a_state_folder_of_another_runtime(edge, start):
     assert "another localedge uses" in line
 
 
-def test_keys_and_sockets_are_for_their_owner_only(edge):
-    for name in ("identities.json", "hub.env", "modules/sampler.env", "certificates/ca.key", "control.sock"):
-        assert stat.S_IMODE((edge.state / name).stat().st_mode) == 0o600, name
+def modes(edge):
+    return {
+        str(path.relative_to(edge.state)): oct(stat.S_IMODE(path.stat().st_mode))
+        for path in edge.state.rglob("*")
+        if path.name != "deployment.json"
+    }
+
+
+def test_what_the_runtime_keeps_is_for_its_owner_only(edge):
+    found = modes(edge)
+    folders = {"certificates", "modules"}
+    secrets = {"edgehub.db", "edgehub.db-wal", "edgehub.db-shm", "identities.json", "hub.env", "modules/sampler.env"}
+    assert found.keys() >= folders | secrets | {"certificates/ca.key", "control.sock", "workload.sock"}
+    assert {name: "0o700" if name in folders else "0o600" for name in found} == found
+
+
+def test_what_an_earlier_version_left_open_is_closed(edge):
+    edge.kill()
+    for name in ("edgehub.db", "edgehub.db-wal"):
+        (edge.state / name).chmod(0o644)
+    for name in ("certificates", "modules"):
+        (edge.state / name).chmod(0o755)
+    edge.start()
+    found = modes(edge)
+    assert {mode for name, mode in found.items() if name in ("certificates", "modules")} == {"0o700"}
+    assert {mode for name, mode in found.items() if name.startswith("edgehub.db")} == {"0o600"}
+
+
+PROJECT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("names", [(".env.template",), (".env", ".env.template")])
+def test_the_projects_deployment_starts_with_the_values_beside_it(edge_factory, names):
+    edge = edge_factory(start=False)
+    for name in names:
+        shutil.copy(PROJECT / ".env.template", edge.state / name)
+    shutil.copy(PROJECT / "deployment.template.json", edge.state / "deployment.json")
+    edge.start()
+    assert f"are from {edge.state / names[0]};" in edge.log
+
+
+def test_a_variable_nobody_sets_is_explained_by_the_template(start, tmp_path):
+    shutil.copy(PROJECT / "deployment.template.json", tmp_path / "alone.json")
+    code, (line,) = start(deployment=tmp_path / "alone.json")
+    assert code == 2
+    assert "is not set" in line
+    assert "--env-file" in line
+    assert ".env.template" in line

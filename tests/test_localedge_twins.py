@@ -90,7 +90,7 @@ def test_a_section_over_32_kib_is_refused():
         full.changed({"more": "x" * 800})
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"1", b"{", b"\xff", b"[" * 100_000])
+@pytest.mark.parametrize("body", [b"", b"[]", b"1", b"{", b"\xff", b"[" * 100_000, b'{"a": "\\ud800"}', b'{"a": NaN}'])
 def test_a_patch_that_is_no_object_is_refused(body):
     with pytest.raises(Refused):
         parse_patch(body)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,9 +17,10 @@ import pytest
 from edge import manifest
 from retrain.__main__ import main
 from retrain.manifest import read_manifest
-from retrain.samples import arrived, folder_of
+from retrain.samples import Arrival, Arrived, arrived, folder_of
 from retrain.settings import NOT_AS_WANTED, OFFLINE, USAGE
-from retrain.standing import AS_WANTED, NOT_REPORTED, Standing, leaves, settings
+from retrain.standing import AS_WANTED, NOT_REPORTED, Setting, Standing, leaves, settings
+from retrain.tables import show_arrived, show_standings
 from ripeloop.blobs import Blob, open_blobs
 from ripeloop.errors import SettingsError
 from ripeloop.prediction import Flagged, Prediction, image_id
@@ -155,6 +157,31 @@ async def test_samples_in_a_store_are_shown(tmp_path):
     assert "low_confidence" not in second.stdout
     assert other.blob in second.stdout
     assert "[red]" in second.stdout
+
+
+ODD = "[red]a[/] :apple: [blink]"
+
+
+def test_names_from_outside_are_shown_letter_by_letter(capsys):
+    counts = {ODD: 1, "a\x1b[2Jb\rc": 2}
+    show_arrived(
+        Arrived(devices=counts, tags=counts, newest=[Arrival(ODD, 1, ODD, "", reason=ODD, tag=ODD, model=ODD)])
+    )
+    setting = Setting(ODD, [ODD], ODD, f"refused: {ODD}")
+    show_standings([Standing(ODD, ODD, answers=False, note=ODD, settings=(setting,), counters={ODD: {ODD: ODD}})])
+    shown = capsys.readouterr().out
+    assert shown.count(ODD) == 2 + 4 + 3 + 4 + 3
+    assert "\x1b" not in shown
+    assert "\r" not in shown
+
+
+@pytest.mark.parametrize("command", ["samples", "status", "deploy"])
+def test_no_example_puts_a_key_where_others_see_it(command):
+    text = " ".join(ripeloop(command, "--help").stdout.split())
+    example = text.partition("Example:")[2].partition("Options:")[0]
+    assert "export RIPELOOP_" in example or command == "deploy"
+    assert not re.search(r'--(hub|cloud-blobs) "?\$', example)
+    assert "say it in the environment" in text
 
 
 def test_a_store_that_is_away_is_offline():

@@ -48,7 +48,7 @@ def run(program: Coroutine[Any, Any, None], *, log_level: str, log_json: bool) -
     try:
         asyncio.run(_until_signalled(program))
     except* (SettingsError, HubLost) as errors:  # raising in here would wrap what is raised in a group
-        failed.append(_first(errors))
+        failed.append(first_of(errors))
     code = 0
     if failed and isinstance(failed[0], SettingsError):
         sys.stderr.write(f"error: {failed[0]}\n")
@@ -60,6 +60,13 @@ def run(program: Coroutine[Any, Any, None], *, log_level: str, log_json: bool) -
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def first_of(error: BaseException) -> BaseException:
+    """The first error in a group of groups; what is no group is that error itself."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 async def _until_signalled(program: Coroutine[Any, Any, None]) -> None:
@@ -79,10 +86,3 @@ async def _until_signalled(program: Coroutine[Any, Any, None]) -> None:
     except asyncio.CancelledError:
         if not stopped:
             raise
-
-
-def _first(errors: BaseExceptionGroup[Any]) -> BaseException:
-    error: BaseException = errors
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

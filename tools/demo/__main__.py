@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import re
 import shutil
+import signal
 import sys
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
+from rich.text import Text
 
 from classifier.imaging import decode
 from demo import starter
@@ -24,8 +27,9 @@ from demo.system import CLASSIFIER, SAMPLER, Plan, System, running, until
 from demo.view import View, shown, summary
 from retrain.fleet import Fleet
 from ripeloop.blobs import open_blobs
-from ripeloop.errors import BadImage, Offline, RipeloopError
+from ripeloop.errors import BadImage, Offline, RipeloopError, SettingsError
 from ripeloop.prediction import image_id
+from ripeloop.process import first_of
 from trainer.view import progress
 
 PROJECT = Path(__file__).parents[2]
@@ -37,6 +41,8 @@ DRAWN = 180
 SLOWEST_RATE = 2.0  # pictures a second, for how long to wait
 REPEATED = 12  # a camera sometimes posts the same frame twice
 OWN_AT_MOST = 1000
+FAILED, STOPPED = 2, 130
+PHONE_PHOTOGRAPH = 32 * 1024 * 1024  # bytes; the container's own limit of 4 MiB would refuse most
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +89,42 @@ def main(**options: object) -> None:
     settings = Settings(**options)  # type: ignore[arg-type]
     console = Console(record=settings.record is not None, width=90 if settings.record else None)
     try:
-        lost = asyncio.run(demonstrate(settings, console))
-    except RipeloopError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        click.echo("stopped", err=True)
-        sys.exit(130)
+        lost = asyncio.run(_until_signalled(settings, console))
+    except (RipeloopError, ExceptionGroup) as error:
+        if not isinstance(first_of(error), RipeloopError):
+            raise
+        click.echo(f"error: {first_of(error)}", err=True)
+        sys.exit(FAILED)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        click.echo("stopped; nothing is left running", err=True)
+        sys.exit(STOPPED)
     if settings.record:
         console.save_svg(str(settings.record), title="make demo", code_format=without_fonts(CONSOLE_SVG_FORMAT))
     sys.exit(1 if lost else 0)
+
+
+async def _until_signalled(settings: Settings, console: Console) -> bool:
+    """Run the demo; a closed terminal or SIGTERM ends it as Ctrl-C does, with everything it started."""
+    task = asyncio.current_task()
+    if task is not None:
+        for signum in (signal.SIGTERM, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(signum, task.cancel)
+    with _only_one(settings.folder):
+        return await demonstrate(settings, console)
+
+
+@contextmanager
+def _only_one(folder: Path) -> Iterator[None]:
+    """One demo at a time in a folder. Raises SettingsError for a second one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SettingsError(
+                f"another demo is running in {shown(folder)}; wait for it, or give this one --folder and other ports"
+            ) from None
+        yield
 
 
 def without_fonts(svg_format: str) -> str:
@@ -113,6 +145,7 @@ async def demonstrate(settings: Settings, console: Console) -> bool:
         gateway=settings.gateway,
         port=settings.port,
         hub_port=settings.hub_port,
+        extra={"CLASSIFIER_MAX_BODY": str(PHONE_PHOTOGRAPH)},
     )
     plan.check_ports()
     pictures, model = await asyncio.to_thread(_prepare, settings, console)
@@ -150,7 +183,13 @@ def _prepare(settings: Settings, console: Console) -> tuple[list[Picture], Path]
         )
         with progress(console, "training a model on a few drawn bananas") as told:
             model = starter.ensure_starter_model(models, told)
+    if not training:
+        rest = [Picture(picture.path, None) for picture in rest]  # its tags are none this model knows
     return mixed(rest)[: settings.count or OWN_AT_MOST], model
+
+
+def _complain(console: Console, what: str, of: str) -> None:
+    console.print(Text(what, style="red").append(f" {of}", style="default"), soft_wrap=True)
 
 
 def _is_image(path: Path) -> bool:
@@ -212,7 +251,7 @@ def _conclude(console: Console, run: Path, shift: Shift, account: Account) -> bo
                 f"[red]not answered[/] {answer.picture.path}: {answer.refusal}", highlight=False, soft_wrap=True
             )
     for line in shift.unreadable:
-        console.print(f"[red]not read[/] {line}", highlight=False, soft_wrap=True)
+        _complain(console, "not read", line)
     console.print()
     console.print(summary(shift, account))
     console.print()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import aiohttp
 
 from demo.pictures import Picture
+from ripeloop.errors import Offline
 from ripeloop.prediction import image_id
 
 AT_ONCE = 4
@@ -87,9 +88,12 @@ async def _post_some(
         try:
             image = await asyncio.to_thread(picture.path.read_bytes)
         except OSError as error:
-            shift.unreadable.append(f"{picture.path}: {error.strerror or error}; check its permissions")
+            shift.unreadable.append(f"{picture.name}: {error.strerror or error}; check its permissions")
             continue
-        shift.note(await _post(session, url, picture, image))
+        try:
+            shift.note(await _post(session, url, picture, image))
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise Offline(f"the classifier does not answer the camera: {error or 'no answer in time'}") from error
 
 
 async def _post(session: aiohttp.ClientSession, url: str, picture: Picture, image: bytes) -> Answer:

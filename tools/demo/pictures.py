@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from ripeloop.errors import SettingsError
 
-ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".gif"}
+ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 LEAST_TO_TRAIN = 10  # labelled pictures a tag needs before some are taken to train the demo's model
 TRAINED_ON = range(5, 21)  # a third of a tag's pictures, but so many at least and at most
 
@@ -22,6 +23,11 @@ class Picture:
 
     path: Path
     tag: str | None
+
+    @property
+    def name(self) -> str:
+        """The path's last part as it can be shown: a name need not be text."""
+        return os.fsencode(self.path.name).decode(errors="replace")
 
 
 def find(folder: Path) -> list[Picture]:
@@ -41,7 +47,7 @@ def find(folder: Path) -> list[Picture]:
 
 def mixed(pictures: Iterable[Picture]) -> list[Picture]:
     """The pictures in an order that mixes the tags, always the same for the same files."""
-    return sorted(pictures, key=lambda picture: hashlib.sha256(str(picture.path).encode()).digest())
+    return sorted(pictures, key=lambda picture: hashlib.sha256(os.fsencode(picture.path)).digest())
 
 
 def split_for_training(

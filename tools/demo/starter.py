@@ -62,16 +62,19 @@ def ensure_drawn(folder: Path, count: int, told: Told = _untold) -> Path:
     if drawn.is_dir():
         return drawn
     unfinished = folder / f"{drawn.name}.{os.getpid()}.tmp"
-    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:  # drawing keeps a core busy
-        for done, one in enumerate(pool.map(partial(random_picture, POSTED_SEED), range(count), chunksize=8), start=1):
-            _put(unfinished / one.tag, one)
-            told(done, count)
     try:
-        unfinished.rename(drawn)
-    except OSError:
-        if not drawn.is_dir():
-            raise
-        shutil.rmtree(unfinished)  # another run was first: its pictures are the same
+        with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:  # drawing keeps a core busy
+            made = pool.map(partial(random_picture, POSTED_SEED), range(count), chunksize=8)
+            for done, one in enumerate(made, start=1):
+                _put(unfinished / one.tag, one)
+                told(done, count)
+        try:
+            unfinished.rename(drawn)
+        except OSError:
+            if not drawn.is_dir():  # else another run was first: its pictures are the same
+                raise
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
     return drawn
 
 

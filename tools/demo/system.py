@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import errno
 import os
 import shlex
 import shutil
+import signal
 import socket
 import sys
 import tempfile
@@ -20,6 +23,7 @@ from ripeloop.errors import Offline, Refused, SettingsError
 
 RUNTIME, CLASSIFIER, SAMPLER = "localedge", "classifier", "sampler"
 MQTT_PORT = 8883  # azure-iot-device knows no other
+PR_SET_PDEATHSIG = 1
 START_SECONDS = 60.0
 STOP_SECONDS = 15.0
 
@@ -44,18 +48,23 @@ class Plan:
         return replace(self, model=model)
 
     def check_ports(self) -> None:
-        """Raise SettingsError for the first port another program has."""
-        wanted = (
-            (self.gateway, MQTT_PORT, "--gateway 127.0.0.2"),
-            ("127.0.0.1", self.port, f"--port {self.port + 1}"),
-            (self.gateway, self.hub_port, f"--hub-port {self.hub_port + 1}"),
-        )
-        for host, port, way_out in wanted:
-            if not _is_free(host, port):
-                raise SettingsError(
-                    f"port {port} on {host} is in use; stop the program that has it, or run "
-                    f"`.venv/bin/python -m demo {way_out}`"
-                )
+        """Raise SettingsError where another program has a port, with one command that gets around all of it."""
+        taken = [
+            (host, port, f"{flag} {other}")
+            for host, port, flag, other in (
+                (self.gateway, MQTT_PORT, "--gateway", "127.0.0.2" if self.gateway == "127.0.0.1" else "127.0.0.3"),
+                ("127.0.0.1", self.port, "--port", str(self.port + 1)),
+                (self.gateway, self.hub_port, "--hub-port", str(self.hub_port + 1)),
+            )
+            if not _is_free(host, port)
+        ]
+        if taken:
+            which = " and ".join(f"port {port} on {host}" for host, port, _ in taken)
+            way_out = " ".join(flags for *_, flags in taken)
+            raise SettingsError(
+                f"{which} {'is' if len(taken) == 1 else 'are'} in use; stop the program that has it, or run "
+                f"`.venv/bin/python -m demo {way_out}`"
+            )
 
 
 class System:
@@ -88,7 +97,7 @@ class System:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", name, env=self._environ(name),
                 stdout=asyncio.subprocess.PIPE if name == RUNTIME else asyncio.subprocess.DEVNULL,
-                stderr=log, start_new_session=True,
+                stderr=log, start_new_session=True, preexec_fn=_die_with_parent,
             )  # fmt: skip
         self._running[name] = process
         try:
@@ -216,9 +225,19 @@ def _is_free(host: str, port: int) -> bool:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-        except OSError:
+        except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL:
+                raise SettingsError(
+                    f"{host} is no address of this computer; --gateway takes one of 127.0.0.0/8"
+                ) from None
             return False
     return True
+
+
+def _die_with_parent() -> None:
+    """Have the kernel kill this process when the one that started it is gone: nothing is left behind."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _read_env(path: Path) -> dict[str, str]:

@@ -62,12 +62,12 @@ def shown(path: Path) -> Path:
 
 def summary(shift: Shift, account: Account) -> Table:
     """The table at the end."""
-    posted = sum(answer.size for answer in shift.answers)
+    answered = shift.answered
+    posted = sum(answer.size for answer in answered)
     table = Table(title="What happened", title_justify="left", show_header=False, box=None, padding=(0, 2))
     table.add_column(style="bold")
     table.add_column(justify="right")
     table.add_column(style="dim")
-    answered = shift.answered
     refused = len(shift.answers) - len(answered)
     table.add_row("images posted", str(len(shift.answers)), "by a camera, over HTTP")
     table.add_row("answered", str(len(answered)), _times(shift))
@@ -112,7 +112,7 @@ def _picture(shift: Shift, account: Account, reasons: Mapping[str, str]) -> Grou
 
 
 def _line(answer: Answer, reasons: Mapping[str, str]) -> Text:
-    line = Text(f"{answer.picture.path.name:<24.24} ", no_wrap=True, overflow="ellipsis")
+    line = Text(f"{answer.picture.name:<24.24} ", no_wrap=True, overflow="ellipsis")
     if answer.refusal:
         return line.append(answer.refusal, style="red")
     line.append(f"{answer.tag:<12.12} {answer.probability:4.0%}  ", style="bold")

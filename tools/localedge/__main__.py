@@ -32,23 +32,23 @@ EXPIRE_EVERY = 1.0
 
 async def run(settings: Settings, environment: Mapping[str, str]) -> None:
     """Be the edge runtime until cancelled. Raises SettingsError."""
-    variables = {**(deployment.read_env_file(settings.env_file) if settings.env_file else {}), **environment}
-    file = deployment.load(settings.deployment, variables)
+    file = deployment.load(settings.deployment, {**_values(settings), **environment})
     async with AsyncExitStack() as stack:
         stack.enter_context(_owned(settings.state))
-        names = [settings.gateway, "localhost", "127.0.0.1"]
-        files = certificates.ensure(settings.state / "certificates", names, datetime.now(UTC))
-        database = stack.enter_context(closing(Database(settings.state / "edgehub.db")))
-        identities = Identities(settings.state / "identities.json", settings.device)
-        hub = EdgeHub(
-            database,
-            identities,
-            (settings.hub_name, settings.gateway),
-            online=not settings.offline,
-            on_deployed=partial(environments.write, settings, identities, files.ca),
-        )
-        configurations = Configurations(database, hub)
-        configurations.start(file)
+        with _on_disk(settings.state):
+            names = [settings.gateway, "localhost", "127.0.0.1"]
+            files = certificates.ensure(settings.state / "certificates", names, datetime.now(UTC))
+            database = stack.enter_context(closing(Database(settings.state / "edgehub.db")))
+            identities = Identities(settings.state / "identities.json", settings.device)
+            hub = EdgeHub(
+                database,
+                identities,
+                (settings.hub_name, settings.gateway),
+                online=not settings.offline,
+                on_deployed=partial(environments.write, settings, identities, files.ca),
+            )
+            configurations = Configurations(database, hub)
+            configurations.start(file)
         await _listen(stack, settings, hub, configurations, files)
         hub.delivery.wake()
         log.info("MQTT at %s:%d, IoT Hub at https://%s", settings.gateway, MQTT_PORT, settings.hub_host)
@@ -57,6 +57,16 @@ async def run(settings: Settings, environment: Mapping[str, str]) -> None:
         while True:
             await asyncio.sleep(EXPIRE_EVERY)
             hub.expire()
+
+
+def _values(settings: Settings) -> dict[str, str]:
+    """Values for the deployment's variables: of the file that was named, else of the one beside the deployment."""
+    file = settings.env_file or deployment.find_env_file(settings.deployment)
+    if file is None:
+        return {}
+    if settings.env_file is None:
+        log.info("values for the deployment's variables are from %s; --env-file names another file", file)
+    return deployment.read_env_file(file)
 
 
 async def _listen(
@@ -88,6 +98,17 @@ async def _listen(
     ):
         await broker.start(settings.gateway, MQTT_PORT, tls)
     stack.push_async_callback(broker.stop)
+
+
+@contextmanager
+def _on_disk(state: Path) -> Iterator[None]:
+    """Say in one line why the state cannot be read or written, a full disk for one. Raises SettingsError."""
+    try:
+        yield
+    except OSError as error:
+        raise SettingsError(
+            f"cannot use the folder {state}: {error.strerror or error}; make room there, or name another with --state"
+        ) from error
 
 
 @contextmanager
@@ -125,7 +146,12 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     show_envvar=True,
     help="Folder for identities, certificates, queues and twins; made where missing.",
 )
-@click.option("--env-file", type=_FILE, show_envvar=True, help="Values for the deployment's $VARIABLES.")
+@click.option(
+    "--env-file",
+    type=_FILE,
+    show_envvar=True,
+    help="Values for the deployment's $VARIABLES.  [default: .env beside the deployment, else .env.template]",
+)
 @click.option("--device", default="laptop", show_envvar=True, help="The IoT Edge device's id.")
 @click.option(
     "--hub-name",
@@ -172,7 +198,7 @@ def main(
 
     \b
     Example:
-      python -m localedge --deployment deployment.template.json --env-file .env.template --state /tmp/edge
+      python -m localedge --deployment deployment.template.json --state /tmp/edge
       . /tmp/edge/modules/sampler.env; python -m sampler --spool /tmp/spool
     """
     settings = Settings(deployment, state, env_file, device, hub_name, gateway, hub_port, workload, offline)

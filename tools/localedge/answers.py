@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -10,6 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
+from localedge import jsontext
 from ripeloop.errors import Refused
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -50,8 +50,8 @@ def match(request: web.Request, etag: str) -> None:
 async def body(request: web.Request) -> dict[str, Any]:
     """The JSON object in the request. Raises Problem."""
     try:
-        found = json.loads(await request.text())
-    except ValueError as error:
+        found = jsontext.read(await request.read())
+    except Refused as error:
         raise Problem(400, "ArgumentInvalid", f"the body is not JSON: {error}") from None
     if not isinstance(found, dict):
         raise Problem(400, "ArgumentInvalid", "the body is not an object")

@@ -40,7 +40,8 @@ class Certificates:
 
 def ensure(folder: Path, hosts: Sequence[str], now: datetime) -> Certificates:
     """The certificates in `folder`, made where missing; the server's is made anew for other hosts or when it ages."""
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.chmod(0o700)
     ca_file, ca_key_file = folder / "ca.pem", folder / "ca.key"
     files = Certificates(ca_file, folder / "server.pem", folder / "server.key")
     if not (ca_file.exists() and ca_key_file.exists()):

@@ -13,6 +13,7 @@ from localedge.database import Database
 from localedge.deployment import Deployment, parse
 from localedge.edgehub import EdgeHub
 from localedge.targeting import effective
+from localedge.twins import check_desired
 from ripeloop.errors import NotFound, SettingsError
 
 log = logging.getLogger(__name__)
@@ -45,21 +46,21 @@ class Configurations:
 
         Raises SettingsError for a deployment that cannot be.
         """
-        active = self._load(ACTIVE)
+        active = self._stored(ACTIVE)
         if active is None or self._load(FROM_FILE) != file.manifest:
             self._be(file)
             self._save(FROM_FILE, file.manifest)
         else:
-            self._hub.deploy(parse(json.loads(active)))
+            self._hub.deploy(active)
         self.retarget()
         self.set_online(self._hub.online)
 
     def set_online(self, online: bool) -> None:
         """Reach IoT Hub, or lose it; what was applied there meanwhile is deployed now."""
         self._hub.set_online(online)
-        if online and (waiting := self._load(WAITING)) is not None:
+        if online and (waiting := self._stored(WAITING)) is not None:
             self._db.write("DELETE FROM deployed WHERE name = ?", [(WAITING,)])
-            self._be(parse(json.loads(waiting)))
+            self._be(waiting)
 
     def retarget(self) -> None:
         """Be what the automatic configurations say that are for this device, where there are any."""
@@ -79,7 +80,7 @@ class Configurations:
 
         Raises SettingsError, and changes nothing then.
         """
-        self._hub.check(deployment)
+        check_desired(deployment.desired)
         return self._be(deployment) if self._hub.online else self._save(WAITING, deployment.manifest)
 
     def get(self, id_: str) -> Configuration:
@@ -108,6 +109,19 @@ class Configurations:
     def _be(self, deployment: Deployment) -> asyncio.Future[None]:
         self._hub.deploy(deployment)
         return self._save(ACTIVE, deployment.manifest)
+
+    def _stored(self, name: str) -> Deployment | None:
+        """A deployment that was taken earlier; one that can be no more, in a later version of this program, is none."""
+        text = self._load(name)
+        if text is None:
+            return None
+        try:
+            deployment = parse(json.loads(text))
+            check_desired(deployment.desired)
+        except SettingsError as error:
+            log.warning("a stored deployment cannot be any more and is left out: %s", error)
+            return None
+        return deployment
 
     def _load(self, name: str) -> str | None:
         rows = self._db.read("SELECT document FROM deployed WHERE name = ?", (name,))

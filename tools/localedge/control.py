@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
 
+from localedge import jsontext
 from localedge.broker import Broker
 from localedge.configurations import Configurations
 from localedge.edgehub import EdgeHub
@@ -123,8 +123,8 @@ async def _problems(request: web.Request, handler: Handler) -> web.StreamRespons
 
 async def _body(request: web.Request) -> dict[str, Any]:
     try:
-        body = json.loads(await request.text())
-    except ValueError as error:
+        body = jsontext.read(await request.read())
+    except Refused as error:
         raise Refused(f"the body is not JSON: {error}") from error
     if not isinstance(body, dict):
         raise Refused("the body is not an object")

@@ -30,11 +30,12 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         try:
+            _for_its_owner_only(path)
             self._db = sqlite3.connect(path, isolation_level=None)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.executescript(TABLES)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise SettingsError(f"{path} cannot be used: {error}; name another folder with --state") from error
         self._waiting: list[asyncio.Future[None]] = []
         self._commit: asyncio.Handle | None = None
@@ -82,6 +83,15 @@ class Database:
                 done.set_result(None)
             else:
                 done.set_exception(failure)
+
+
+def _for_its_owner_only(path: Path) -> None:
+    """Twins hold secrets. SQLite gives the files it makes beside this one the mode of this one."""
+    path.touch(mode=0o600)
+    for name in ("", "-wal", "-shm"):
+        beside = path.with_name(path.name + name)
+        if beside.exists():  # it may be of an earlier version, that let others read
+            beside.chmod(0o600)
 
 
 def _seen(done: asyncio.Future[None]) -> None:

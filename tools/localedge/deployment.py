@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from localedge import routes
+from localedge import jsontext, routes
 from localedge.routes import FOREVER, Route
-from ripeloop.errors import SettingsError
+from ripeloop.errors import Refused, SettingsError
 
 AGENT, HUB = "$edgeAgent", "$edgeHub"
 DEFAULT_TIME_TO_LIVE = 7200.0
 HUB_SCHEMAS = ("1.0", "1.1", "1.2", "1.3")
+MOST_SECONDS = 4_294_967_295
+
+_MODULE = re.compile(r"[A-Za-z0-9\-:.+%_#*?!(),=@;$']{1,128}")  # as IoT Hub; such a name is a file's name too
 
 _VARIABLE = re.compile(r"\$(?:\{(?P<braced>[^}]*)\}|(?P<plain>\w+))")
 # unset variables are looked for in upper case only: $upstream, $body and $connectionModuleId belong to routes
@@ -45,13 +49,11 @@ def load(path: Path, variables: Mapping[str, str]) -> Deployment:
     """
     try:
         text = path.read_text()
-    except OSError as error:
-        raise SettingsError(
-            f"cannot read the deployment {path}: {error.strerror}; name one with --deployment"
-        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"cannot read the deployment {path}: {_why(error)}; name one with --deployment") from None
     try:
-        document = json.loads(expand(text, variables))
-    except ValueError as error:
+        document = jsontext.read(expand(text, variables))
+    except Refused as error:
         raise SettingsError(f"{path} is not JSON: {error}") from None
     try:
         return parse(document)
@@ -72,14 +74,20 @@ def read_env_file(path: Path) -> dict[str, str]:
     """The `NAME=value` lines of a file; quotes around a value are dropped. Raises SettingsError."""
     try:
         lines = path.read_text().splitlines()
-    except OSError as error:
-        raise SettingsError(f"cannot read {path}: {error.strerror}; name another with --env-file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"cannot read {path}: {_why(error)}; name another with --env-file") from None
     values: dict[str, str] = {}
     for line in lines:
         name, equals, value = line.strip().removeprefix("export ").partition("=")
         if equals and not name.startswith("#"):
             values[name.strip()] = _unquote(value.strip())
     return values
+
+
+def find_env_file(deployment: Path) -> Path | None:
+    """The file of values beside a deployment: `.env`, else the `.env.template` it is made from."""
+    beside = (deployment.with_name(".env"), deployment.with_name(".env.template"))
+    return next((path for path in beside if os.access(path, os.F_OK) and path.is_file()), None)
 
 
 def parse(document: object) -> Deployment:
@@ -90,6 +98,9 @@ def parse(document: object) -> Deployment:
     if hub.get("schemaVersion") not in HUB_SCHEMAS:
         raise SettingsError(f"{HUB} schemaVersion must be one of {', '.join(HUB_SCHEMAS)}")
     modules = _object(agent.get("modules", {}), f"{AGENT} modules")
+    for name in modules:
+        if _MODULE.fullmatch(name) is None:
+            raise SettingsError(f"{AGENT} modules: {name!r} is not 1 to 128 letters, digits or -:.+%_#*?!(),=@;$'")
     return Deployment(
         modules=tuple(modules),
         routes=_routes(hub),
@@ -130,8 +141,8 @@ def _routes(hub: Mapping[str, Any]) -> tuple[Route, ...]:
 def _time_to_live(hub: Mapping[str, Any]) -> float:
     store = _object(hub.get("storeAndForwardConfiguration", {}), f"{HUB} storeAndForwardConfiguration")
     seconds = store.get("timeToLiveSecs", DEFAULT_TIME_TO_LIVE)
-    if not isinstance(seconds, (int, float)) or isinstance(seconds, bool):
-        raise SettingsError("timeToLiveSecs must be a number of seconds; -1 keeps messages for ever")
+    if not isinstance(seconds, (int, float)) or isinstance(seconds, bool) or seconds > MOST_SECONDS:
+        raise SettingsError(f"timeToLiveSecs must be seconds, up to {MOST_SECONDS}; -1 keeps messages for ever")
     return float(seconds) if seconds >= 0 else FOREVER
 
 
@@ -160,7 +171,10 @@ def _object(value: object, place: str) -> dict[str, Any]:
 def _all_set(value: object, place: str) -> None:
     for text in _strings(value):
         if found := _LEFTOVER.search(text):
-            raise SettingsError(f"{place}: ${found['name']} is not set; give it in the environment or an --env-file")
+            raise SettingsError(
+                f"{place}: ${found['name']} is not set; give it in the environment or an --env-file "
+                "(.env.template says what it is)"
+            )
 
 
 def _strings(value: object) -> Iterator[str]:
@@ -173,6 +187,10 @@ def _strings(value: object) -> Iterator[str]:
     elif isinstance(value, list):
         for inner in value:
             yield from _strings(inner)
+
+
+def _why(error: OSError | UnicodeDecodeError) -> str:
+    return "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror or str(error)
 
 
 def _unquote(value: str) -> str:

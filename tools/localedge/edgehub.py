@@ -19,8 +19,8 @@ from localedge.mqtt import Connect
 from localedge.queues import Queues, Upstream, Waiting
 from localedge.sessions import Sessions
 from localedge.topics import Event, Feature, MethodAnswer, TwinGet, TwinReport, UnknownTwinRequest
-from localedge.twins import Section, Twins, parse_patch
-from ripeloop.errors import NotFound, Refused, SettingsError
+from localedge.twins import Twins, check_desired, parse_patch
+from ripeloop.errors import NotFound, Refused
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +137,7 @@ class EdgeHub:
         A module's desired properties are set when the deployment's differ from those of the last one, so that a
         change made to the twin since then stays.
         """
-        self.check(deployment)
+        check_desired(deployment.desired)
         self._deployment = deployment
         for module in self.identities.deploy(deployment.modules):
             self._remove(module)
@@ -148,16 +148,6 @@ class EdgeHub:
         self.sync(*self.twins.names())
         self._on_deployed(deployment)
         log.info("%d modules, %d routes", len(deployment.modules), len(deployment.routes))
-
-    def check(self, deployment: Deployment) -> None:
-        """Let a deployment pass whose desired properties are within IoT Hub's limits. Raises SettingsError."""
-        for name, desired in deployment.desired.items():
-            if name.startswith("$"):  # system modules' sections follow their own schema
-                continue
-            try:
-                Section().changed(desired)
-            except Refused as error:
-                raise SettingsError(f"{name} properties.desired: {error}") from None
 
     def expire(self) -> None:
         """Drop messages that have waited longer than their time to live, and what arrived very long ago."""

@@ -39,7 +39,8 @@ def write(settings: Settings, identities: Identities, ca: Path, deployment: Depl
     The second holds what the deployment's `env` says, which speaks of paths inside containers; take it by choice.
     """
     folder = settings.state / "modules"
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    folder.chmod(0o700)
     for identity in identities:
         _write(folder / f"{identity.module}.env", module(settings, identity))
         _write(folder / f"{identity.module}.settings.env", deployment.environment.get(identity.module, {}))

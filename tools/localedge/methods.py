@@ -8,9 +8,10 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from localedge import jsontext
 from localedge.clients import Clients
 from localedge.topics import Feature, MethodAnswer, method_call
-from ripeloop.errors import NotFound
+from ripeloop.errors import NotFound, Refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class Methods:
         if call is None or call.done():
             return
         try:
-            payload = json.loads(answer.payload) if answer.payload else None
-        except ValueError:
+            payload = jsontext.read(answer.payload) if answer.payload else None
+        except Refused:
             payload = answer.payload.decode(errors="replace")
         call.set_result(Answer(answer.status, payload))

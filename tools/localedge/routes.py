@@ -47,12 +47,14 @@ class Route:
         return self.condition is None or self.condition(message)
 
 
-def parse(name: str, value: str | Mapping[str, Any]) -> Route:
+def parse(name: str, value: object) -> Route:
     """A route as the deployment writes it: a string, or an object with priority and timeToLiveSecs (hub 1.1 and up).
 
     Raises SettingsError with the route's name.
     """
-    spec: Mapping[str, Any] = {"route": value} if isinstance(value, str) else value
+    spec = {"route": value} if isinstance(value, str) else value
+    if not isinstance(spec, Mapping):
+        raise SettingsError(f"route {name}: it is neither a text nor an object")
     try:
         return _parse(name, spec)
     except SettingsError as error:

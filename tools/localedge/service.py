@@ -8,17 +8,17 @@ from typing import Any
 
 from aiohttp import web
 
-from localedge import answers, sas
+from localedge import answers, sas, targeting
 from localedge.answers import Handler, Problem
 from localedge.configurations import Configuration, Configurations
 from localedge.deployment import AGENT, HUB, parse
 from localedge.edgehub import EdgeHub
-from localedge.targeting import is_base
 from localedge.twins import Section
 from ripeloop.errors import NotFound, Refused, SettingsError
 
 POLICY = "iothubowner"
 MAX_BODY = 1024 * 1024
+MAX_METHOD_NAME = 1024  # it becomes part of a topic, which has an end
 _ID = re.compile(r"[a-z0-9\-:+%_#*?!(),=@;$']{1,128}")
 
 
@@ -88,8 +88,8 @@ class _Service:
         module = self._name(request)
         body = await answers.body(request)
         name = body.get("methodName")
-        if not isinstance(name, str) or not name:
-            raise Problem(400, "ArgumentInvalid", "methodName is missing")
+        if not isinstance(name, str) or not 0 < len(name) <= MAX_METHOD_NAME:
+            raise Problem(400, "ArgumentInvalid", f"methodName is missing or longer than {MAX_METHOD_NAME}")
         response_timeout = answers.seconds(body, "responseTimeoutInSeconds", 5, 30)
         connect_timeout = answers.seconds(body, "connectTimeoutInSeconds", 0, 0)
         if not self._hub.online:
@@ -219,14 +219,13 @@ class _Service:
 
 def _check_content(configuration: dict[str, Any]) -> None:
     sections = answers.part(answers.part(configuration, "content"), "modulesContent")
-    for module in sections:
-        answers.part(sections, module)
+    for module, section in sections.items():
+        if not isinstance(section, dict):
+            raise Problem(400, "ArgumentInvalid", f"{module} is not an object")
     if not isinstance(configuration.get("priority", 0), int):
         raise Problem(400, "ArgumentInvalid", "priority is not a whole number")
-    if not is_base(configuration):
-        return
     try:
-        parse(configuration["content"])
+        targeting.check(configuration)
     except SettingsError as error:
         raise Problem(400, "InvalidConfigurationContent", str(error)) from None
 

@@ -14,8 +14,9 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from localedge import jsontext
 from localedge.database import Database
-from ripeloop.errors import Refused
+from ripeloop.errors import Refused, SettingsError
 
 MAX_DEPTH: Final = 10
 MAX_VALUE_BYTES: Final = 4096
@@ -177,12 +178,26 @@ def check(patch: Document) -> None:
         _check_value(name, value, 1, in_array=False)
 
 
+def check_desired(sections: Mapping[str, Document]) -> None:
+    """Let modules' desired properties pass that are within IoT Hub's limits. Raises SettingsError.
+
+    The sections of system modules follow schemas of their own.
+    """
+    for name, desired in sections.items():
+        if name.startswith("$"):
+            continue
+        try:
+            Section().changed(desired)
+        except Refused as error:
+            raise SettingsError(f"{name} properties.desired: {error}") from None
+
+
 def parse_patch(body: bytes) -> Document:
     """The JSON object in a patch. Raises Refused."""
     try:
-        patch = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise Refused("the patch is not JSON") from error
+        patch = jsontext.read(body)
+    except Refused as error:
+        raise Refused(f"the patch is not JSON: {error}") from None
     if not isinstance(patch, dict):
         raise Refused("the patch is not an object")
     return patch

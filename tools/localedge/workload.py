@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 from aiohttp import web
 
-from localedge import sas
+from localedge import jsontext, sas
 from localedge.edgehub import EdgeHub
 from localedge.faults import Faults
 from ripeloop.errors import NotFound, Refused
@@ -44,7 +42,7 @@ class _Workload:
         if identity.generation != request.match_info["generation"]:
             return _problem(404, f"module {identity.module} has another generation")
         try:
-            data = _data_to_sign(await request.text())
+            data = _data_to_sign(await request.read())
         except Refused as error:
             return _problem(400, str(error))
         return web.json_response({"digest": sas.sign(identity.key, data)})
@@ -66,11 +64,11 @@ class _Workload:
         return "running" if self._hub.clients.connected(module) else "stopped"
 
 
-def _data_to_sign(text: str) -> bytes:
+def _data_to_sign(text: bytes) -> bytes:
     try:
-        body = json.loads(text)  # the SDK sends JSON without saying so
+        body = jsontext.read(text)  # the SDK sends JSON without saying so
         algorithm, key, data = body["algo"], body["keyId"], body["data"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (Refused, KeyError, TypeError) as error:
         raise Refused("the body is not {keyId, algo, data}") from error
     if algorithm != "HMACSHA256" or key not in ("primary", "secondary") or not isinstance(data, str):
         raise Refused("only HMACSHA256 with the primary or secondary key is served")

@@ -17,6 +17,7 @@ from retrain.fleet import Fleet
 from retrain.manifest import read_manifest
 from retrain.samples import Arrived, arrived, folder_of
 from retrain.settings import (
+    KEEP_KEYS,
     NOT_AS_WANTED,
     OFFLINE,
     USAGE,
@@ -65,6 +66,7 @@ def status(device: str, hub: str, hub_ca: Path | None, modules: tuple[str, ...],
 
     \b
     Example:
+      export RIPELOOP_HUB="$IOT_HUB_CONNECTION_STRING"
       ripeloop status --device line-1
       ripeloop status --device line-1 --module classifier --json
     """
@@ -86,7 +88,8 @@ def status(device: str, hub: str, hub_ca: Path | None, modules: tuple[str, ...],
     envvar=["RIPELOOP_CLOUD_BLOBS", "SAMPLER_CLOUD_BLOBS"],
     show_envvar=True,
     metavar="ADDRESS",
-    help="Where the devices upload to: a connection string, a container's SAS URL (rights: list, read) or a folder.",
+    help="Where the devices upload to: a connection string, a container's SAS URL (rights: list, read) or a folder. "
+    f"{KEEP_KEYS}",
 )
 @click.option(
     "--container",
@@ -118,7 +121,8 @@ def samples(
 
     \b
     Example:
-      ripeloop samples --cloud-blobs "$STORAGE_CONNECTION_STRING"
+      export RIPELOOP_CLOUD_BLOBS="$STORAGE_CONNECTION_STRING"
+      ripeloop samples
       ripeloop samples --cloud-blobs .demo/cloud --device line-1 --json
     """
     store = open_blobs(cloud_blobs, container, api_version)

@@ -13,6 +13,8 @@ NOT_AS_WANTED = 1
 USAGE = 2
 OFFLINE = 3
 
+KEEP_KEYS = "It holds a key: say it in the environment, for everybody on the computer can see a command's flags."
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -33,7 +35,7 @@ def hub_options(command: Command) -> Command:
         required=True,
         metavar="CONNECTION",
         help="Connection string of the IoT Hub, with the rights service connect and registry write. "
-        "localedge writes its own to DIR/hub.env.",
+        f"localedge writes its own to DIR/hub.env. {KEEP_KEYS}",
     )
     authority = click.option(
         "--hub-ca",

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from retrain.samples import Arrived
 from retrain.standing import AS_WANTED, Standing, leaves
@@ -20,15 +20,16 @@ def show_standings(standings: Iterable[Standing]) -> None:
     """Two tables a module: its settings, wanted beside reported, and its counters."""
     console = _console()
     for standing in standings:
-        note = "" if standing.answers else f"  [red]{escape(standing.note)}[/red]"
-        console.print(f"[bold]{escape(standing.device)}/{escape(standing.module)}[/bold]{note}", highlight=False)
+        title = _text(f"{standing.device}/{standing.module}", "bold")
+        if not standing.answers:
+            title = Text("  ").join((title, _text(standing.note, "red")))
+        console.print(title)
         if standing.settings:
             table = Table("setting", "wanted", "reported", "")
             for setting in standing.settings:
                 style = None if setting.verdict == AS_WANTED else "yellow"
-                table.add_row(
-                    setting.name, _text(setting.wanted), _text(setting.reported), setting.verdict, style=style
-                )
+                words = (setting.name, setting.wanted, setting.reported, setting.verdict)
+                table.add_row(*map(_text, words), style=style)
             console.print(table)
         if standing.counters:
             _show_counts(console, "counter", dict(leaves(standing.counters)))
@@ -61,9 +62,9 @@ def _console() -> Console:
     return Console() if sys.stdout.isatty() else Console(width=PIPE_WIDTH)
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, style: str = "") -> Text:
+    """Letter by letter as it came: a name from outside is no markup, no :emoji: and no order to the terminal."""
     if value is None:
-        return "-"
-    if isinstance(value, list):
-        return escape(", ".join(str(part) for part in value))
-    return escape(str(value))
+        return Text("-", style)
+    words = ", ".join(str(part) for part in value) if isinstance(value, list) else str(value)
+    return Text("".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in words), style)

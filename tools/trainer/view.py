@@ -22,7 +22,8 @@ def progress(console: Console, what: str) -> Iterator[Callable[[int, int], None]
 
     Nothing is shown while nothing is told.
     """
-    bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=console, transient=True)
+    text = TextColumn("{task.description}", markup=False)
+    bar = Progress(text, BarColumn(), MofNCompleteColumn(), console=console, transient=True)
     task = bar.add_task(what)
     said = time.monotonic()
 
@@ -33,7 +34,7 @@ def progress(console: Console, what: str) -> Iterator[Callable[[int, int], None]
             bar.update(task, completed=done, total=of)
         elif time.monotonic() - said >= PLAIN_SECONDS or done == of:
             said = time.monotonic()
-            console.print(f"{what}: {done}/{of}", highlight=False, soft_wrap=True)
+            console.print(f"{what}: {done}/{of}", markup=False, highlight=False, soft_wrap=True)
 
     try:
         yield told
