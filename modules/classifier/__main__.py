@@ -16,8 +16,12 @@ from aiohttp import web
 
 from classifier.app import application, is_our_fault
 from classifier.classify import Classifier
+from classifier.guard import Limits as BodyLimits
+from classifier.guard import OncePerMinute
 from classifier.handoff import Bounds, Handoff
+from classifier.imaging import MAX_SIDE
 from classifier.model import load
+from classifier.room import MAX_PIXELS, Room
 from classifier.settings import MAX_BODY, Settings, cores
 from classifier.summary import Counts, post_summaries, status
 from classifier.thresholds import Thresholds, follow
@@ -31,6 +35,7 @@ log = logging.getLogger("classifier")
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+RECEIVED_AHEAD = 4  # times as many images may be on their way in as under way: cameras are slower than the model
 STOP_SECONDS = 5.0  # for the answers under way when the process is asked to end
 
 
@@ -38,8 +43,9 @@ async def serve(settings: Settings) -> None:
     """Answer images until cancelled; then finish what is under way. Raises SettingsError, HubLost."""
     logging.captureWarnings(capture=True)  # Pillow warns of odd files
     logging.getLogger("aiohttp.server").addFilter(is_our_fault)
+    logging.getLogger("asyncio").addFilter(OncePerMinute())
     try:
-        model = await asyncio.to_thread(load, settings.model, settings.workers)
+        model = await asyncio.to_thread(load, settings.model, settings.workers, Room(settings.max_pixels))
     except BadModel as error:
         raise SettingsError(f"--model: {error}") from error
     log.info("model %s: %d tags (%s)", model.version, len(model.tags), ", ".join(model.tags[:10]))
@@ -47,7 +53,7 @@ async def serve(settings: Settings) -> None:
     counts, thresholds = Counts(), Thresholds(settings.policy)
 
     async def tell_status(_: Any) -> tuple[int, Any]:
-        usage = await asyncio.to_thread(spool.usage) if spool else (0, 0)
+        usage = await asyncio.to_thread(_usage, spool) if spool else (0, 0)
         about = {"version": model.version, "tags": list(model.tags)}
         return 200, status(counts, about, usage, thresholds.policy.to_reported())
 
@@ -76,8 +82,9 @@ async def serve(settings: Settings) -> None:
 
 @asynccontextmanager
 async def _listening(classifier: Classifier, settings: Settings) -> AsyncIterator[None]:
-    app = application(classifier, max_body=settings.max_body)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_SECONDS)
+    limits = BodyLimits(settings.max_body, count=RECEIVED_AHEAD * settings.max_in_flight)
+    app = application(classifier, max_body=settings.max_body, limits=limits)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_SECONDS, keepalive_timeout=settings.idle_seconds)
     await runner.setup()
     try:
         site = web.TCPSite(runner, settings.host, settings.port)
@@ -110,6 +117,19 @@ def _spool(settings: Settings) -> Spool | None:
         raise SettingsError(f"--spool {settings.spool} cannot be used: {error.strerror or error}") from error
 
 
+def _usage(spool: Spool) -> tuple[int, int]:
+    """The bytes and the images that wait; a folder that somebody removed is made again."""
+    try:
+        return spool.usage()
+    except FileNotFoundError:
+        log.warning("the spool %s was gone with what waited in it; it is made again", spool.folder)
+    try:
+        spool.aside.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        log.warning("cannot make the spool: %s", error)
+    return 0, 0
+
+
 _SHARE = click.FloatRange(0, 1)
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 
@@ -137,9 +157,16 @@ def _option(name: str, default: Any, type_: Any, help_: str) -> Callable[[Comman
 @_option("--spool-bytes", Limits().bytes, click.IntRange(min=1), "What the spool may hold, in bytes.")
 @_option("--spool-images", Limits().images, click.IntRange(min=1), "What the spool may hold, in images.")
 @_option("--state", "state", _FOLDER, "The folder for messages that must outlive the process.")
-@_option("--max-body", MAX_BODY, click.IntRange(min=1), "The largest request taken, in bytes.")
+@_option("--max-body", MAX_BODY, click.IntRange(min=1), "The largest image taken, in bytes.")
+@_option("--max-pixels", MAX_PIXELS, click.IntRange(1, MAX_SIDE**2), "The largest image taken, in pixels.")
 @_option("--workers", 0, click.IntRange(0, 256), "Images classified at once; 0: one a core.")
-@_option("--max-in-flight", 64, click.IntRange(min=1), "Requests held at once; more are told to come again.")
+@_option("--max-in-flight", 64, click.IntRange(min=1), "Images held at once; more are told to come again.")
+@_option(
+    "--idle-seconds",
+    75.0,
+    click.FloatRange(min=0, min_open=True),
+    "Seconds after which a connection without a whole request is closed.",
+)
 @_option(
     "--handoff-wait",
     0.05,

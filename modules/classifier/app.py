@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -12,11 +11,11 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from classifier.classify import Busy, Classifier
+from classifier.guard import Bodies, Limits
 from classifier.multipart import image_in
 from ripeloop.errors import BadImage, BadModel, RipeloopError
 from ripeloop.prediction import Prediction
 
-BODY_SECONDS = 60.0  # to receive one image
 RETRY_SECONDS = 1
 
 _KIND = "{kind:classify|detect}"
@@ -25,9 +24,9 @@ _PREFIXES = ("", "/{project}", f"/{{project}}/{_KIND}/iterations/{{name}}")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def application(classifier: Classifier, *, max_body: int) -> web.Application:
-    """The HTTP side of `classifier`; bodies over `max_body` bytes are refused."""
-    http = _Http(classifier)
+def application(classifier: Classifier, *, max_body: int, limits: Limits | None = None) -> web.Application:
+    """The HTTP side of `classifier`; images over `max_body` bytes are refused, bodies by `limits`."""
+    http = _Http(classifier, max_body, Bodies(limits or Limits(max_body)))
 
     @web.middleware
     async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -41,7 +40,7 @@ def application(classifier: Classifier, *, max_body: int) -> web.Application:
                 classifier.refused()
             return answer
 
-    app = web.Application(client_max_size=max_body, middlewares=[problems])
+    app = web.Application(middlewares=[problems])
     app.router.add_get("/", http.root)
     app.router.add_get("/healthz", http.health)
     for prefix in _PREFIXES:
@@ -58,8 +57,10 @@ def is_our_fault(record: logging.LogRecord) -> bool:
 
 
 class _Http:
-    def __init__(self, classifier: Classifier) -> None:
+    def __init__(self, classifier: Classifier, max_image: int, bodies: Bodies) -> None:
         self._classifier = classifier
+        self._max_image = max_image
+        self._bodies = bodies
 
     async def root(self, _: web.Request) -> web.Response:
         return web.Response(text="CustomVision.ai model host harness")
@@ -68,24 +69,22 @@ class _Http:
         return web.json_response({"status": "ok", "model": self._classifier.model.version})
 
     async def image(self, request: web.Request) -> web.Response:
-        with self._classifier.place():
-            async with asyncio.timeout(BODY_SECONDS):
-                posted = await _posted_image(request)
+        self._classifier.check_place()  # before the body is sent in vain
+        async with self._bodies.of(request) as body:
+            posted = _posted_image(request, body)
+            if len(posted) > self._max_image:
+                raise web.HTTPRequestEntityTooLarge(self._max_image)
             keep = not request.path.endswith("/nostore")
-            return web.json_response(_answer(await self._classifier.classify(posted, keep=keep)))
+            with self._classifier.place():
+                return web.json_response(_answer(await self._classifier.classify(posted, keep=keep)))
 
     async def url(self, _: web.Request) -> web.Response:
         raise web.HTTPNotFound(text="classifying by URL is off: post the image itself to /image")
 
 
-async def _posted_image(request: web.Request) -> bytes:
-    try:
-        body = await request.read()
-    except (web.RequestPayloadError, ConnectionError) as error:
-        raise BadImage("the body did not arrive as its headers describe it: post it again") from error
-    if request.content_type.startswith("multipart/"):
-        return image_in(request.headers["Content-Type"], body)
-    return body
+def _posted_image(request: web.Request, body: bytes) -> bytes:
+    kind = request.headers.get("Content-Type", "")  # aiohttp's own reading of it fails on hostile ones
+    return image_in(kind, body) if kind.strip().lower().startswith("multipart/") else body
 
 
 def _answer(predictions: tuple[Prediction, ...]) -> dict[str, Any]:
@@ -110,7 +109,7 @@ def _problem(error: Exception) -> web.Response | None:
     if isinstance(error, BadModel):
         return _refusal(500, "ErrorPrediction", str(error))
     if isinstance(error, TimeoutError):
-        return _refusal(408, "RequestTimeout", f"the image did not arrive within {BODY_SECONDS:.0f} seconds")
+        return _refusal(408, "RequestTimeout", "the image arrived too slowly: post it again")
     if isinstance(error, web.HTTPRequestEntityTooLarge):
         return _refusal(413, "BadRequestImageSizeBytes", f"{error.text}: post a smaller image")
     if isinstance(error, web.HTTPException) and error.status >= 400:

@@ -49,14 +49,18 @@ class Classifier:
 
     @contextmanager
     def place(self) -> Iterator[None]:
-        """One of the places for requests, until the block ends. Raises Busy."""
-        if self._in_flight >= self._max_in_flight:
-            raise Busy(f"{self._in_flight} images are under way: post this one again in a moment")
+        """One of the places for images, until the block ends. Raises Busy."""
+        self.check_place()
         self._in_flight += 1
         try:
             yield
         finally:
             self._in_flight -= 1
+
+    def check_place(self) -> None:
+        """Raises Busy where no place is left now."""
+        if self._in_flight >= self._max_in_flight:
+            raise Busy(f"{self._in_flight} images are under way: post this one again in a moment")
 
     async def classify(self, image: bytes, *, keep: bool = True) -> tuple[Prediction, ...]:
         """The model's answer. Where `keep`, an uncertain image is in the spool by then if the disk is quick.

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from classifier.room import MAX_PIXELS
 from ripeloop.errors import SettingsError
 from ripeloop.spool import Limits
 from ripeloop.uncertainty import Policy
@@ -17,9 +18,9 @@ MAX_BODY = 4 * 1024 * 1024  # what the Custom Vision container takes
 class Settings:
     """The classifier's settings. Raises SettingsError where two of them contradict each other.
 
-    `spool` None: uncertain images are not kept. `workers` images are classified at once, `max_in_flight` requests are
-    held at once; a camera's answer waits `handoff_wait` seconds at most for the spool. `policy` holds until the twin
-    says otherwise.
+    `spool` None: uncertain images are not kept. `workers` images are classified at once, `max_in_flight` received
+    ones are held at once; a connection is closed after `idle_seconds` without a whole request; a camera's answer waits
+    `handoff_wait` seconds at most for the spool. `policy` holds until the twin says otherwise.
     """
 
     model: Path
@@ -29,8 +30,10 @@ class Settings:
     spool_limits: Limits = field(default_factory=Limits)
     state: Path = Path("state")
     max_body: int = MAX_BODY
+    max_pixels: int = MAX_PIXELS
     workers: int = 1
     max_in_flight: int = 64
+    idle_seconds: float = 75.0
     handoff_wait: float = 0.05
     summary_seconds: float = 60.0
     policy: Policy = field(default_factory=Policy)
