@@ -13,6 +13,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from classifier.app import Options, application
 from classifier.classify import Classifier
+from classifier.guard import Limits
 from classifier.metrics import Metrics
 from classifier.summary import Counts
 
@@ -24,11 +25,11 @@ TAG_IDS = {"red": "0f2d6b1c-8a52-4c39-9b1d-3f1f6a1f00f1", "blue": "0f2d6b1c-8a52
 
 @asynccontextmanager
 async def serving(
-    classifier: Classifier, counts: Counts | None = None, *, max_body: int = MAX_BODY, **options: Any
+    classifier: Classifier, limits: Limits | None = None, counts: Counts | None = None, **options: Any
 ) -> AsyncIterator[TestClient[Any, Any]]:
     """A client of the classifier, which is closed with the block."""
     options.setdefault("metrics", Metrics(classifier, counts or Counts()))
-    app = application(classifier, Options(max_body, **options))
+    app = application(classifier, Options(limits or Limits(MAX_BODY), **options))
     async with TestClient(TestServer(app)) as client:
         try:
             yield client

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import gzip
 import json
+import logging
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +18,7 @@ import pytest
 from aiohttp.test_utils import TestClient
 
 from classifier.classify import Classifier
+from classifier.guard import Limits, OncePerMinute
 from classifier.handoff import Handoff
 from classifier.model import Model, load
 from classifier.summary import Counts
@@ -22,7 +27,7 @@ from colours import TAGS, files, model, picture, unsure_picture, zipped
 from ripeloop.prediction import image_id
 from ripeloop.spool import Spool
 from ripeloop.uncertainty import Policy
-from serving import ITERATION, serving
+from serving import ITERATION, MAX_BODY, serving
 from wire import Wire
 
 IMAGE_ROUTES = [
@@ -112,20 +117,110 @@ async def test_a_form_brings_its_image_in_imagedata_or_as_its_only_file(
     assert answer["predictions"][1]["probability"] > 0.99
 
 
-async def test_a_client_that_leaves_in_the_middle_frees_its_place(loaded: Model) -> None:
+async def test_a_body_that_unpacks_to_more_than_the_limit_is_refused(client: TestClient[Any, Any]) -> None:
+    bomb = gzip.compress(bytes(50_000_000))
+    assert len(bomb) < MAX_BODY
+    async with client.post("/image", data=bomb, headers={"Content-Encoding": "gzip"}) as response:
+        assert response.status in {400, 413}
+
+
+async def half_a_post(client: TestClient[Any, Any]) -> asyncio.StreamWriter:
+    _, writer = await asyncio.open_connection(client.host, client.port)
+    writer.write(b"POST /image HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nhalf")
+    await writer.drain()
+    return writer
+
+
+async def test_clients_that_send_half_a_body_take_no_place_from_a_camera(loaded: Model) -> None:
     counts = Counts()
     async with serving(Classifier(loaded, counts, Thresholds(Policy()), max_in_flight=1)) as client:
-        _, writer = await asyncio.open_connection(client.host, client.port)
-        writer.write(b"POST /image HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nhalf")
-        await writer.drain()
-        await asyncio.sleep(0.1)
-        async with client.post("/image", data=picture()) as response:
-            assert response.status == 503
-        writer.close()
+        halves = [await half_a_post(client) for _ in range(3)]
         await asyncio.sleep(0.1)
         async with client.post("/image", data=picture()) as response:
             assert response.status == 200
+        for writer in halves:
+            writer.close()
+            await writer.wait_closed()
     assert counts.answered == 1
+
+
+async def test_bodies_on_their_way_in_are_bounded_and_one_that_leaves_makes_room(loaded: Model) -> None:
+    limits = Limits(MAX_BODY, count=2)
+    async with serving(Classifier(loaded, Counts(), Thresholds(Policy())), limits) as client:
+        halves = [await half_a_post(client) for _ in range(2)]
+        await asyncio.sleep(0.1)
+        for status in (503, 200):
+            async with client.post("/image", data=picture()) as response:
+                assert response.status == status
+            halves[0].close()
+            await asyncio.sleep(0.1)
+        halves[1].close()
+        await asyncio.gather(*(writer.wait_closed() for writer in halves))
+
+
+async def test_bytes_on_their_way_in_are_bounded(loaded: Model) -> None:
+    limits = Limits(MAX_BODY, together=500)
+    async with serving(Classifier(loaded, Counts(), Thresholds(Policy())), limits) as client:
+        half = await half_a_post(client)
+        await asyncio.sleep(0.1)
+        async with client.post("/image", data=bytes(500)) as response:
+            assert response.status == 503
+        half.close()
+        await half.wait_closed()
+
+
+async def test_a_body_that_trickles_is_refused_and_one_that_is_slow_is_taken(loaded: Model) -> None:
+    limits = Limits(MAX_BODY, grace=0.3, rate=100)
+
+    async def slowly(pause: float) -> AsyncIterator[bytes]:
+        image = picture()
+        for at in range(0, len(image), 50):
+            yield image[at : at + 50]
+            await asyncio.sleep(pause)
+
+    async with serving(Classifier(loaded, Counts(), Thresholds(Policy())), limits) as client:
+        async with client.post("/image", data=slowly(0.25)) as response:
+            assert response.status == 200
+        reader, writer = await asyncio.open_connection(client.host, client.port)
+        writer.write(b"POST /image HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n")
+        for _ in range(12):
+            writer.write(b"x")
+            await asyncio.sleep(0.05)
+        async with asyncio.timeout(5):
+            assert (await reader.readline()).startswith(b"HTTP/1.1 408")
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+async def test_the_limit_counts_the_image_and_not_the_form_around_it(client: TestClient[Any, Any]) -> None:
+    image = picture()
+    for extra, status in ((0, 200), (1, 413), (200_000, 413)):
+        padded = image + bytes(MAX_BODY - len(image) + extra)
+        form = aiohttp.FormData()
+        form.add_field("imageData", padded, filename="a.png")
+        for data in (padded, form):
+            async with client.post("/image", data=data) as response:
+                problem = await response.json()
+                assert response.status == status, problem
+                assert status == 200 or f"size {MAX_BODY} exceeded" in problem["message"]
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "multipart/form-data; boundary*=undefined''%ff",
+        "multipart/form-data; boundary*0*=idna''%ff; boundary*1=x",
+        "multipart/form-data; boundary*" + "9" * 5000 + "=x",
+        "multipart/form-data; boundary*=a; boundary*0=b",
+        'multipart/form-data; a="' + ";" * 7000,
+        "image/jpeg; name*" + "9" * 5000 + "=x",
+    ],
+)
+async def test_a_hostile_content_type_is_the_senders_fault(client: TestClient[Any, Any], content_type: str) -> None:
+    async with client.post("/image", data=b"--x\r\n", headers={"Content-Type": content_type}) as response:
+        assert response.status == 400
+        assert (await response.json())["code"] == "BadRequestImageFormat"
 
 
 async def test_more_than_may_be_in_flight_are_told_to_come_again(tmp_path: Path) -> None:
@@ -200,3 +295,18 @@ async def test_side_by_side_requests_get_their_own_answers(client: TestClient[An
 
     wanted = [TAGS[n % 3] for n in range(48)]
     assert await asyncio.gather(*map(best, wanted)) == wanted
+
+
+def test_no_more_sockets_is_said_once_a_minute() -> None:
+    def full(seconds: float, number: int = errno.EMFILE, message: str = "socket.accept()") -> logging.LogRecord:
+        error = OSError(number, "x")
+        record = logging.LogRecord("asyncio", logging.ERROR, "x", 1, message, (), (OSError, error, None))
+        record.created = seconds
+        return record
+
+    quiet = OncePerMinute()
+    said = [seconds for seconds in range(1000, 1180) for _ in range(128) if quiet.filter(full(seconds))]
+    assert said == [1000, 1060, 1120]
+    assert quiet.filter(full(1121, errno.EIO))
+    assert not quiet.filter(full(1121, errno.EBADF, "Exception in callback BaseSelectorEventLoop._start_serving()"))
+    assert quiet.filter(logging.makeLogRecord({}))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -49,6 +52,28 @@ def test_the_boundary_is_read_however_it_is_written(content_type: str) -> None:
     assert image_in(content_type, form(part("name=imageData"))) == IMAGE
 
 
+def test_headers_are_read_folded_in_any_case_and_the_first_of_two_counts() -> None:
+    head = b"X: y\r\nCONTENT-disposition : form-data;\r\n\tNAME = imageData ; name=other"
+    assert image_in(FORM, form(head + b"\r\n\r\n" + IMAGE)) == IMAGE
+
+
+@pytest.mark.parametrize(
+    ("piece", "count"),
+    [
+        (b'Content-Disposition: form-data; name="%s', 200_000),
+        (b"%s", 4_000_000),
+        (b"Content-Disposition: form-data; %s", 2_000),
+    ],
+)
+@pytest.mark.parametrize("filling", [b";", b"=", b"\\", b'"', b" ", b"a:b\r\n", b"\r\n--XyZ\r\n\r\n", b"a=b;"])
+def test_no_form_takes_long(piece: bytes, count: int, filling: bytes) -> None:
+    body = b"--XyZ\r\n" + piece % (filling * (count // len(filling))) + b"\r\n\r\nA\r\n--XyZ--"
+    started = time.perf_counter()
+    with suppress(BadImage):
+        image_in(FORM, body)
+    assert time.perf_counter() - started < 0.5
+
+
 def test_a_preamble_padding_and_an_epilogue_are_passed_over() -> None:
     body = b"preamble\r\n" + form(part("name=imageData")).replace(b"--XyZ\r\n", b"--XyZ \t\r\n", 1) + b"epilogue"
     assert image_in(FORM, body) == IMAGE
@@ -67,6 +92,11 @@ def test_a_preamble_padding_and_an_epilogue_are_passed_over() -> None:
         (form(b"Content-Disposition: form-data"), "no end of its headers"),
         (form(b"\r\nno headers"), "no file"),
         (b"--XyZabc\r\n\r\n\r\n--XyZ--", "boundary"),
+        (form(part("name*=a; name*0=b")), "no file"),
+        (form(part("name*" + "9" * 5000 + "=a")), "no file"),
+        (form(part("name*=punycode''%ff; name*0*=idna''%d8")), "no file"),
+        (form(*[part("name=a")] * 17), "more than 16 parts"),
+        (form(b"a: b\r\n" * 2000 + part("name=imageData")), "8192 bytes"),
     ],
 )
 def test_a_form_without_one_image_is_refused_in_words(body: bytes, words: str) -> None:

@@ -40,6 +40,14 @@ def test_what_the_twin_no_longer_says_is_as_at_the_start(desired: dict[str, obje
     assert thresholds.policy == START
 
 
+@pytest.mark.parametrize("policy", [0, False, "", []])
+def test_a_policy_that_is_no_object_is_refused_however_empty_it_is(policy: object) -> None:
+    thresholds = Thresholds(START)
+    thresholds.apply({"policy": {"minConfidence": 0.9}})
+    assert thresholds.apply({"policy": policy}) == {"policy": f"must be an object, not {policy!r}"}
+    assert thresholds.policy.min_confidence == 0.9
+
+
 def test_refusals_are_reported_without_dots_and_cleared_when_all_is_well() -> None:
     fields = {"minConfidence": None, "minMargin": None, "maxEntropy": None, "auditShare": None}
     assert reported({}) == {"policy": fields}

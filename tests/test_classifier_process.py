@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import re
+import resource
 import select
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
 import aiohttp
+import numpy as np
 import pytest
+from PIL import Image
 
 from colours import picture, unsure_picture, zipped
+from ripeloop.hub import IN_EDGE
 from ripeloop.prediction import image_id
 from ripeloop.spool import Spool
 
@@ -100,6 +107,26 @@ async def test_it_serves_alone_and_stops_when_asked(start: Any, model: str, tmp_
     assert not (tmp_path / "state").exists()
 
 
+async def test_a_full_disk_costs_no_camera_its_answer(start: Any, model: str, tmp_path: Path) -> None:
+    edge = dict.fromkeys(IN_EDGE, "x") | {"IOTEDGE_WORKLOADURI": "unix:///nowhere.sock"}
+    fresh, used = tmp_path / "fresh", tmp_path / "used"
+    before = start("--model", model, "--state", str(used), environ=edge)
+    before.url()
+    assert before.end() == 0
+    for state in (fresh, used):
+        options = ("--state", str(state), "--spool", str(tmp_path / "spool"), "--summary-seconds", "0.1")
+        classifier = start("--model", model, *options, environ=edge)
+        resource.prlimit(classifier.process.pid, resource.RLIMIT_FSIZE, (0, 0))  # no file may hold a byte
+        url = classifier.url()
+        async with aiohttp.ClientSession() as session:
+            for n in range(5):
+                assert await post(session, url, unsure_picture(n)) == 200
+                await asyncio.sleep(0.1)
+        assert classifier.end() == 0
+        assert "Traceback" not in classifier.log
+        assert classifier.log.count("memory alone") == 1, classifier.log
+
+
 async def test_kill_9_right_after_the_answers_loses_none_of_the_uncertain_images(
     start: Any, model: str, tmp_path: Path
 ) -> None:
@@ -141,6 +168,31 @@ async def test_stopping_waits_for_the_answers_under_way(start: Any, model: str) 
         classifier.process.send_signal(signal.SIGTERM)
         assert await asyncio.gather(*answers) == [200] * 6
     assert classifier.wait() == 0
+
+
+async def test_a_connection_without_a_whole_request_is_closed(start: Any, model: str) -> None:
+    url = start("--model", model, "--idle-seconds", "0.5").url()
+    for sent in (b"", b"POST /image HT", b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\nGET /he"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        writer.write(sent)
+        async with asyncio.timeout(10):
+            await reader.read()
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+async def test_four_huge_grey_pictures_at_once_fit_into_the_container(start: Any, model: str) -> None:
+    out = io.BytesIO()
+    Image.fromarray(np.full((6300, 6300), 0x8040, np.uint16)).save(out, "PNG")
+    classifier = start("--model", model, "--workers", "2")
+    url = classifier.url()
+    async with aiohttp.ClientSession() as session:
+        assert await asyncio.gather(*(post(session, url, out.getvalue()) for _ in range(4))) == [200] * 4
+        assert await post(session, url, picture(size=(6400, 6400))) == 400
+    peak = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{classifier.process.pid}/status").read_text())
+    assert peak
+    assert int(peak[1]) < 450 * 1024
 
 
 async def test_every_flag_is_also_an_environment_variable(start: Any, model: str, tmp_path: Path) -> None:
@@ -212,10 +264,17 @@ async def test_under_the_edge_runtime_it_flags_tells_and_obeys(
     assert answer["status"] == 200
     assert answer["payload"]["flagged"].get("low_confidence", 0) + answer["payload"]["flagged"].get("audit", 0) == 3
     assert answer["payload"]["spool"]["images"] == 3
+    shutil.rmtree(tmp_path / "spool")
+    for _ in range(2):
+        method = {"methodName": "status", "responseTimeoutInSeconds": 10}
+        _, answer = await edge.service("POST", f"{twin}/methods", method)
+        assert answer["payload"]["spool"] == {"bytes": 0, "images": 0}
     (first, *_) = await edge.arrived(1)
     assert (first["module"], first["output"]) == ("classifier", "summary")
     assert classifier.end() == 0
     assert "alone" not in classifier.log
+    assert classifier.log.count("it is made again") == 1
+    assert (tmp_path / "spool").is_dir()
 
 
 async def reported_with(edge: Any, twin: str, field: str, value: float) -> Any:

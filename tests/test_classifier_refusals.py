@@ -14,6 +14,7 @@ from aiohttp.test_utils import TestClient
 from PIL import Image
 
 from classifier.classify import Classifier
+from classifier.guard import Limits
 from classifier.model import Model, load
 from classifier.summary import Counts
 from classifier.thresholds import Thresholds
@@ -128,7 +129,7 @@ async def test_a_body_over_the_limit_is_refused_with_413_however_it_is_sent(clie
 
 async def test_an_image_of_just_the_limit_is_taken(loaded: Model) -> None:
     image = picture("red", (900, 500), "BMP")
-    async with serving(Classifier(loaded, Counts(), Thresholds(Policy())), max_body=len(image)) as client:
+    async with serving(Classifier(loaded, Counts(), Thresholds(Policy())), limits=Limits(len(image))) as client:
         for body, status in ((image, 200), (image + b"\0", 413)):
             async with client.post("/image", data=body) as response:
                 assert response.status == status

@@ -428,3 +428,24 @@ async def test_a_poison_message_is_dropped_and_never_holds_up_the_rest(
     mailbox.close()
     assert counts.refused == 1
     assert counts.waiting <= 1  # the last may have arrived, and not yet be removed
+
+
+async def test_a_mailbox_whose_disk_is_full_sends_each_message_once_and_goes_on(edge, opened, tmp_path, caplog):
+    async with opened() as hub:
+        await until_sent(hub)
+        hub._mailbox._db.execute("ALTER TABLE letters RENAME TO hidden")  # cannot be read
+        hub._posted.set()
+        await until_logged(caplog, "the mailbox cannot be used now")
+        hub._mailbox._db.execute("ALTER TABLE hidden RENAME TO letters")
+        for n in range(3):
+            await hub.post("summary", str(n).encode())
+        hub._mailbox._db.execute("PRAGMA query_only = 1")  # cannot be changed
+        await edge.arrived(4)
+        await asyncio.sleep(0.5)
+        hub._mailbox._db.execute("PRAGMA query_only = 0")
+        await hub.post("summary", b"3")
+        arrived = await edge.arrived(5)
+    assert [message["body"] for message in arrived] == ["{}", "0", "1", "2", "3"]
+    mailbox = Mailbox(tmp_path / "classifier.db")
+    assert mailbox.counts().waiting <= 1
+    mailbox.close()

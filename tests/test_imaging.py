@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import struct
+import threading
+import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,8 @@ import pytest
 from PIL import Image
 
 from classifier.imaging import MAX_SIDE, OLD_CONTAINER, InputSpec, decode, resized, to_tensor
+from classifier.room import Room
+from classifier.scans import scans
 from ripeloop.errors import BadImage, BadModel
 
 GOLDEN = Path(__file__).parents[2] / "shared" / "preprocess" / "golden.npz"
@@ -135,6 +140,39 @@ def test_a_turned_image_stands_upright_in_every_mode(orientation: int, mode: str
         assert close(upright.getpixel(at), expected.getpixel(at)), at  # type: ignore[arg-type]
 
 
+def native(mode: str, size: tuple[int, int]) -> Image.Image:
+    noise = np.random.default_rng(9).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    if mode == "I;16":
+        return Image.fromarray(noise[:, :, 0].astype(np.uint16) * 257)
+    image = Image.fromarray(noise)
+    return image.quantize(200) if mode == "P" else image.convert(mode)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(
+    ("mode", "form"),
+    [(mode, "PNG") for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")]
+    + [(mode, "JPEG") for mode in ("L", "RGB", "CMYK")]
+    + [(mode, "TIFF") for mode in ("RGB", "CMYK", "I;16", "I", "F", "LAB", "YCbCr", "P")]
+    + [("P", "GIF"), ("RGBA", "WEBP")],
+)
+def test_reading_only_the_wanted_pixels_gives_what_the_whole_upright_image_gives(
+    mode: str, form: str, orientation: int
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for size in [(61, 40), (33, 90), (5, 7)]:
+        image = encode(native(mode, size), form, **({} if form == "GIF" else {"exif": exif.tobytes()}))
+        for spec in [
+            InputSpec(16, 24, full_range=True),
+            InputSpec(37, 37, "OneCropCenter", "ByShorterSide", 30, full_range=True),
+            InputSpec(31, 31, "FullImageShorterSide", "ByShorterSide", full_range=True),
+        ]:
+            whole = resized(decode(image), spec).transpose(2, 0, 1)
+            # mirrored, halves may round the other way
+            assert np.abs(to_tensor(image, spec)[0] - whole).max() <= (orientation > 1), (size, spec)
+
+
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 def test_damaged_exif_does_not_refuse_the_photograph() -> None:
     image = encode(
@@ -203,6 +241,81 @@ def test_what_is_no_image_is_refused_in_words(image: bytes, words: str) -> None:
 
 def test_the_largest_side_is_still_taken() -> None:
     assert decode(encode(Image.new("L", (MAX_SIDE, 2)))).size == (MAX_SIDE, 2)
+
+
+def test_more_pixels_than_set_are_refused_in_words() -> None:
+    image = encode(Image.new("L", (200, 101)))
+    assert to_tensor(image, InputSpec(8, 8), Room(20_200)).shape == (1, 3, 8, 8)
+    for read in (lambda: to_tensor(image, InputSpec(8, 8), Room(20_199)), lambda: decode(image, Room(20_199))):
+        with pytest.raises(BadImage, match="20200 pixels: post one of at most 20199"):
+            read()
+
+
+def test_a_small_tiff_in_one_huge_tile_is_refused_before_it_unpacks() -> None:
+    side, data = 20_000, zlib.compress(bytes(1000))
+    tags = [(256, 64), (257, 64), (258, 8), (259, 8), (262, 1), (277, 1), (322, side), (323, side), (325, len(data))]
+    tags = sorted([*tags, (324, 8 + 2 + 12 * 10 + 4)])
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    tiff = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + data
+    with pytest.raises(BadImage, match=f"{side * side} pixels"):
+        decode(tiff)
+
+
+def test_images_wait_for_room_and_one_larger_than_all_of_it_is_decoded_alone() -> None:
+    room = Room(size=100)
+    together, most, over = 0, 0, []
+    changing = threading.Lock()
+
+    def decoding(size: int) -> None:
+        nonlocal together, most
+        with room.of(size):
+            with changing:
+                together += size
+                most = max(most, together if size <= 100 else 0)
+                over.append(size > 100 and together > size)
+            time.sleep(0.001)
+            with changing:
+                together -= size
+
+    with ThreadPoolExecutor(16) as threads:
+        list(threads.map(decoding, [60, 30, 300, 50, 20, 101, 10] * 20))
+    assert 60 < most <= 100
+    assert not any(over)
+
+
+def test_room_is_given_back_where_an_image_is_damaged() -> None:
+    room = Room(size=1)
+    whole = encode(corner())
+    for _ in range(3):
+        with pytest.raises(BadImage):
+            decode(whole[: len(whole) // 2], room)
+    assert decode(whole, room).size == (40, 24)
+
+
+def progressive(extra: int, *, noise: bytes = b"") -> bytes:
+    """A progressive JPEG whose last scan comes so many times more, each time behind `noise`."""
+    whole = encode(corner(), "JPEG", progressive=True)
+    last = whole.rindex(b"\xff\xda")
+    return whole[:-2] + (noise + whole[last:-2]) * extra + whole[-2:]
+
+
+def test_a_jpeg_of_very_many_scans_is_refused_and_a_usual_one_is_not() -> None:
+    usual = scans(progressive(0))
+    assert 5 < usual < 20
+    assert scans(progressive(50)) == usual + 50
+    assert scans(encode(corner(), "JPEG")) == 1
+    decode(progressive(0))
+    # what a decoder skips must not hide a scan: a fill byte, a restart, a reserved marker with a huge length behind
+    for noise in (b"", b"\xff", b"\xff\xd3", b"\xff\x05\xff\xff", b"\xff\xfe\x00\x02", b"junk\xff\x00"):
+        with pytest.raises(BadImage, match="more than 100 scans"):
+            decode(progressive(150, noise=noise))
+
+
+def test_scans_of_a_thumbnail_and_behind_the_end_are_not_counted() -> None:
+    whole = encode(corner(), "JPEG")
+    many = b"\xff\xda\x00\x02" * 200
+    segment = b"\xff\xe1" + (len(many) + 2).to_bytes(2, "big") + many
+    assert scans(whole[:2] + segment + whole[2:] + many) == 1
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # as in the module's own process

@@ -4,11 +4,12 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from ripeloop.errors import SpoolFull
+from ripeloop.errors import Offline, SpoolFull
 from ripeloop.mailbox import Counts, Letter, Mailbox, MailboxLimits
 
 WRITER = """
@@ -148,6 +149,127 @@ def test_a_disk_that_takes_no_more_is_said_so(path):
     with pytest.raises(SpoolFull, match="disk full"):
         mailbox.add("summary", b"x" * 100_000)
     mailbox.close()
+
+
+@contextmanager
+def unwritable(mailbox):
+    """As a disk that is full: nothing can be changed, everything can be read."""
+    mailbox._db.execute("PRAGMA query_only = 1")
+    yield
+    mailbox._db.execute("PRAGMA query_only = 0")
+
+
+def test_what_is_done_with_while_the_disk_is_full_does_not_come_again_and_goes_later(path, caplog):
+    caplog.set_level("INFO")
+    mailbox = Mailbox(path)
+    for n in range(3):
+        mailbox.add("summary", str(n).encode())
+    with unwritable(mailbox):
+        assert [letter.body for letter in drain(mailbox)] == [b"0", b"1", b"2"]
+        assert mailbox.next([1]) is None
+        with pytest.raises(SpoolFull):
+            mailbox.add("summary", b"")
+    assert mailbox.counts().waiting == 3
+    assert mailbox.next() is None
+    assert mailbox.counts().waiting == 0
+    mailbox.close()
+    assert [message for message in caplog.messages if "mailbox" in message] == [
+        "the mailbox cannot be used now: attempt to write a readonly database",
+        "the mailbox can be written again",
+    ]
+
+
+def test_a_letter_refused_too_often_is_dropped_even_while_the_disk_is_full(path):
+    mailbox = Mailbox(path, MailboxLimits(refusals=2))
+    mailbox.add("summary", b"poison")
+    mailbox.add("summary", b"good")
+    with unwritable(mailbox):
+        assert [mailbox.refuse(1), mailbox.refuse(1)] == [False, True]
+        letter = mailbox.next()
+    mailbox.close()
+    assert letter is not None
+    assert letter.body == b"good"
+
+
+def test_a_disk_that_cannot_be_read_now_is_told_as_offline(path):
+    mailbox = Mailbox(path)
+    mailbox.add("summary", b"body")
+    mailbox._db.execute("ALTER TABLE letters RENAME TO hidden")
+    with pytest.raises(Offline):
+        mailbox.next()
+    with pytest.raises(Offline):
+        mailbox.counts()
+    mailbox._db.execute("ALTER TABLE hidden RENAME TO letters")
+    assert mailbox.next() is not None
+    mailbox.close()
+
+
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from ripeloop.errors import SpoolFull
+from ripeloop.mailbox import Mailbox
+mailbox = Mailbox(Path(sys.argv[1]))
+for n in range(20):
+    mailbox.add("summary", b"x" * 3000)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+try:
+    mailbox.add("summary", b"y" * 9000)
+except SpoolFull as error:
+    print(error)
+number = 0
+while letter := mailbox.next():
+    assert letter.number > number
+    number = letter.number
+    mailbox.remove(number)
+print(number)
+print(Mailbox(Path(sys.argv[2]) / "mail.db").add("summary", b"in memory"))
+"""
+
+
+def test_a_disk_that_fills_up_ends_no_program(path, tmp_path):
+    """The real thing, as far as a limit on file sizes goes."""
+    command = [sys.executable, "-c", FULL_DISK, str(path), str(tmp_path / "fresh")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    full, number, _ = done.stdout.splitlines()
+    assert "is the disk full?" in full
+    assert number == "20"
+    assert done.stderr.count("cannot be used now") == 1
+    assert done.stderr.count("wait in memory alone") == 1
+
+
+def test_a_mailbox_that_cannot_be_opened_is_kept_in_memory_and_said_once(tmp_path, caplog):
+    (tmp_path / "folder.db").mkdir()
+    (tmp_path / "file").write_text("no folder")
+    for place in (tmp_path / "folder.db", tmp_path / "file" / "box.db", Path("/proc/box.db")):
+        caplog.clear()
+        mailbox = Mailbox(place)
+        mailbox.add("summary", b"body")
+        assert [letter.body for letter in drain(mailbox)] == [b"body"]
+        mailbox.close()
+        assert len(caplog.messages) == 1
+        assert "memory" in caplog.text
+
+
+def test_a_file_damaged_while_it_is_in_use_is_set_aside_at_once(path, caplog):
+    mailbox = Mailbox(path)
+    for _ in range(50):
+        mailbox.add("summary", b"x" * 3000)
+    mailbox.close()
+    data = path.read_bytes()
+    path.write_bytes(data[: 4 * 4096] + b"rot!" * ((len(data) - 4 * 4096) // 4))
+    mailbox = Mailbox(path)
+    for _ in range(3):
+        try:
+            while letter := mailbox.next():
+                mailbox.remove(letter.number)
+        except Offline:
+            continue
+    mailbox.add("summary", b"new")
+    assert [letter.body for letter in drain(mailbox)] == [b"new"]
+    mailbox.close()
+    assert path.with_name("box.db.damaged").exists()
 
 
 def test_commits_wait_for_the_disk(path):

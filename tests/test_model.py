@@ -137,6 +137,10 @@ def test_labels_lose_their_mark_returns_and_last_empty_lines_and_keep_their_orde
     [
         ({"labels.txt": b"red\ngreen\n"}, "labels.txt has 2 tags, the model has 3"),
         ({"labels.txt": b"red\nred\nblue\n"}, "twice"),
+        ({"labels.txt": b"red\n\nblue\n"}, "line 2 of labels.txt is empty"),
+        ({"labels.txt": b"red\ngr\0een\nblue\n"}, "line 2 of labels.txt is no text"),
+        ({"labels.txt": b"red\ngreen\n\x1b[31mblue\n"}, "line 3 of labels.txt is no text"),
+        ({"cvexport.manifest": b"[" * 100_000}, "not JSON"),
         ({"labels.txt": b"\xff\xfe\n"}, "UTF-8"),
         ({"labels.txt": b""}, "does not know its tags"),
         ({"model.onnx": model(last="Sigmoid")}, "SHA-1"),
@@ -158,6 +162,9 @@ def test_an_export_that_contradicts_itself_is_refused(tmp_path: Path, changed: d
         ({"ModelFileName": "other.onnx"}, "lacks other.onnx"),
         ({"ModelFileName": "../../etc/passwd.onnx"}, "lacks"),
         ({"ModelFileSHA1": "0" * 40}, "SHA-1"),
+        ({"IterationId": "\ud800"}, "IterationId"),
+        ({"IterationId": "a\nb"}, "IterationId"),
+        ({"IterationId": "1" * 1000}, "IterationId"),
     ],
 )
 def test_a_manifest_of_something_else_is_refused(tmp_path: Path, manifest: dict[str, str], words: str) -> None:
@@ -209,11 +216,28 @@ def test_what_is_no_model_at_all_is_refused(tmp_path: Path) -> None:
         "empty": "holds no .onnx file",
         "text.zip": "is no zip, no folder and no .onnx file",
         str(zipped(tmp_path / "tf.zip", {"model.pb": b"x", "labels.txt": b"a"})): "another platform",
-        str(zipped(tmp_path / "two.zip", {"a.onnx": b"x", "b.onnx": b"x"})): "holds",
+        str(zipped(tmp_path / "two.zip", {"a.onnx": b"x", "b.onnx": b"x"})): r"several models \(a.onnx, b.onnx\)",
     }
     for name, words in cases.items():
         with pytest.raises(BadModel, match=words):
             load(tmp_path / name)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")  # zipfile itself warns when writing one
+def test_a_zip_of_two_minds_or_locked_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(zipped(tmp_path / "twice.zip"), "a") as archive:
+        archive.writestr("labels.txt", "blue\ngreen\nred\n")
+    with pytest.raises(BadModel, match=r"holds labels.txt twice"):
+        load(tmp_path / "twice.zip")
+    two = {f"{folder}/{name}": data for folder in ("a", "b") for name, data in files().items()}
+    with pytest.raises(BadModel, match="several exports"):
+        load(zipped(tmp_path / "two.zip", two))
+    locked = bytearray(zipped(tmp_path / "locked.zip").read_bytes())
+    entry = locked.index(b"PK\x01\x02")
+    locked[entry + 8] |= 1
+    (tmp_path / "locked.zip").write_bytes(locked)
+    with pytest.raises(BadModel, match="password"):
+        load(tmp_path / "locked.zip")
 
 
 def test_a_zip_damaged_anywhere_is_refused_or_right(tmp_path: Path) -> None:
@@ -253,6 +277,7 @@ def test_colour_order_and_range_follow_the_metadata(metadata: dict[str, str], bg
         {"Image.NominalPixelRange": "Normalized_1_1"},
         {"CustomVision.Preprocess.NormalizeMean": "[0.5, 0.5, 0.5]"},
         {"CustomVision.Preprocess.NormalizeStd": "x"},
+        {"CustomVision.Preprocess.NormalizeMean": "[" * 100_000},
         {"CustomVision.Preprocess.TargetWidth": "wide"},
         {"CustomVision.Preprocess.CropMethod": "CutCenter"},
         {"CustomVision.Preprocess.TargetWidth": "100", "CustomVision.Preprocess.TargetHeight": "100"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -169,7 +170,67 @@ def test_the_budget_counts_what_was_kept_in_the_last_hour(path: Path) -> None:
     outbox = Outbox(path)
     for n in range(4):
         outbox.add(replace(sample(f"{n}"), kept_at=MONDAY - n * 30 * MINUTE))
-    assert outbox.kept_since(MONDAY - 60 * MINUTE) == 2
+    assert outbox.kept_between(MONDAY - 60 * MINUTE, MONDAY) == 2
+    outbox.close()
+
+
+def test_a_clock_that_was_ahead_leaves_nothing_behind_it(path: Path) -> None:
+    outbox = Outbox(path)
+    years_ahead = MONDAY + timedelta(days=400)
+    for word in "abc":
+        outbox.add(replace(sample(word), kept_at=years_ahead))
+    outbox.uploaded(sample("c").id, years_ahead)
+    outbox.drop(sample("d").id, "then", "budget", years_ahead)
+    assert outbox.kept_between(MONDAY - 60 * MINUTE, MONDAY) == 0
+    assert outbox.unproven(MONDAY, 9) == outbox.expired(MONDAY, 9) == []
+    outbox.leave_the_future(MONDAY)
+    assert outbox.unproven(MONDAY - MINUTE, 9) == outbox.expired(MONDAY - MINUTE, 9) == []
+    assert [one.id for one in outbox.expired(MONDAY, 9)] == [sample("c").id]
+    assert {one.id for one in outbox.unproven(MONDAY, 9)} == {sample("a").id, sample("b").id}
+    outbox.fold(MONDAY, [])
+    assert not outbox.was_dropped(sample("d").id, "then")
+    assert outbox.counters().dropped == {"budget": 1}
+    outbox.close()
+
+
+def rot(data: bytes) -> bytes:
+    return data[:4096] + b"rot!" * ((len(data) - 4096) // 4)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda _: b"no database at all" * 500, lambda data: data[: len(data) // 2], rot, lambda data: data[:50]]
+)
+def test_a_damaged_index_is_set_aside_and_a_new_one_begun(
+    path: Path, damage: Callable[[bytes], bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    outbox = Outbox(path)
+    outbox.add_all([sample(f"{n}") for n in range(200)])
+    outbox.completed()
+    outbox.close()
+    damaged = damage(path.read_bytes())
+    path.write_bytes(damaged)
+    path.with_name("outbox.db-wal").write_bytes(b"rest")
+    for _ in range(2):
+        outbox = Outbox(path)
+        assert not outbox.is_complete()
+        assert outbox.counters() == Counters()
+        outbox.close()
+    (kept,) = (one for one in path.parent.glob("outbox.db.damaged-*") if not one.name.endswith(("-wal", "-shm")))
+    assert kept.read_bytes() == damaged
+    assert len([line for line in caplog.messages if "the index is damaged" in line]) == 1
+
+
+def test_an_index_is_complete_once_it_was_told_so(path: Path) -> None:
+    outbox = Outbox(path)
+    assert not outbox.is_complete()
+    assert outbox.add_all([sample("a"), sample("b")]) == 2
+    assert outbox.add_all([sample("a"), sample("c")]) == 1
+    assert outbox.add_all([]) == 0
+    outbox.completed()
+    outbox.close()
+    outbox = Outbox(path)
+    assert outbox.is_complete()
+    assert outbox.counters() == Counters(kept=3, waiting=3)
     outbox.close()
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -15,14 +17,15 @@ import pytest
 
 from azurite import Azurite, running_azurite
 from ripeloop.blobname import check_metadata, check_name
-from ripeloop.blobs import Blobs, FolderBlobs, open_blobs
-from ripeloop.errors import Denied, Offline
+from ripeloop.blobs import Blob, Blobs, FolderBlobs, open_blobs
+from ripeloop.errors import BadRecord, Denied, Offline
 from ripeloop.hub import Message
 from ripeloop.prediction import Flagged, Prediction, image_id
 from ripeloop.spool import Spool
 from sampler.inbox import Inbox
 from sampler.keep import reason_to_drop
 from sampler.outbox import Counters, Outbox
+from sampler.rebuild import rebuild
 from sampler.retention import Retention
 from sampler.sample import Sample, kind_of
 from sampler.steering import Steering, Wheel, steer
@@ -143,6 +146,9 @@ def test_the_twin_steers_and_what_it_leaves_out_is_the_default() -> None:
         ("retention", "uploadedMinutes", -0.1),
         ("retention", "uploadedMinutes", float("nan")),
         ("retention", "uploadedMinutes", [60]),
+        ("retention", "uploadedMinutes", 2_000_000_000),
+        ("retention", "uploadedMinutes", 1e308),
+        ("retention", "uploadedMinutes", 10**400),
     ],
 )
 def test_a_bad_value_is_refused_and_the_old_one_stays(section: str, field: str, value: object) -> None:
@@ -152,10 +158,17 @@ def test_a_bad_value_is_refused_and_the_old_one_stays(section: str, field: str, 
     assert "must be" in str(refused[section][field])
 
 
-def test_a_section_that_is_no_object_is_refused() -> None:
-    steering, refused = steer({"keep": "everything"}, Steering(max_per_hour=1), Steering())
+@pytest.mark.parametrize("section", ["everything", 0, False, "", []])
+def test_a_section_that_is_no_object_is_refused_however_empty_it_is(section: object) -> None:
+    steering, refused = steer({"keep": section}, Steering(max_per_hour=1), Steering())
     assert steering.max_per_hour == 1
-    assert refused["keep"] == {"maxPerHour": "keep must be an object, not 'everything'"}
+    assert refused["keep"] == {"maxPerHour": f"keep must be an object, not {section!r}"}
+
+
+def test_a_section_that_was_taken_back_is_the_default() -> None:
+    steering, refused = steer({"keep": None}, Steering(max_per_hour=1), Steering(max_per_hour=5))
+    assert steering.max_per_hour == 5
+    assert refused["keep"] == {"maxPerHour": None}
 
 
 # -- what goes with an image
@@ -188,6 +201,34 @@ def test_any_record_fits_into_metadata_and_can_be_read_back() -> None:
     plain = Sample.of(flagged(b""), b"", device="line-1", now=MONDAY).metadata()
     assert plain["predictions"] == '[["ripe",0.5]]'
     check_metadata(Sample.of(flagged(b"", model="", reason=" ", predictions=()), b"", device="", now=MONDAY).metadata())
+
+
+@pytest.mark.parametrize("device", ["line-1", "Werk Süd/1", "🍌"])
+def test_a_blob_tells_the_sample_it_was(device: str) -> None:
+    two = (Prediction("reif 🍌", 0.75), Prediction("50% grün", 0.25))
+    record = flagged(picture(1), model="v1 größer", predictions=two)
+    one = Sample.of(record, picture(1), device=device, now=MONDAY)
+    assert Sample.of_blob(Blob(one.blob, one.size, one.metadata())) == one
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [{}, {"id": "?"}, {"capturedat": "soon", "reason": "audit", "predictions": "[]"}, {"predictions": "[" * 99_999}],
+)
+def test_a_blob_without_good_metadata_is_a_sample_by_its_name(metadata: dict[str, str]) -> None:
+    name = f"line-1/2026/11/23/{image_id(b'')}.bin"
+    one = Sample.of_blob(Blob(name, 9, metadata))
+    assert (one.id, one.blob, one.size, one.reason) == (image_id(b""), name, 9, "unknown")
+    assert one.captured_at == datetime(2026, 11, 23, tzinfo=UTC)
+    check_metadata(one.metadata())
+
+
+@pytest.mark.parametrize(
+    "name", ["notes.txt", "line-1/2026/11/23/x.jpg", f"line-1/2026/13/32/{'a' * 64}.jpg", f"2026/11/23/{'a' * 64}.jpg"]
+)
+def test_a_blob_no_sampler_named_is_no_sample(name: str) -> None:
+    with pytest.raises(BadRecord):
+        Sample.of_blob(Blob(name, 9))
 
 
 # -- keeping
@@ -283,6 +324,125 @@ async def test_a_damaged_file_is_set_aside_and_counted_and_the_rest_is_kept(site
     assert (site.spool.aside / file.name).exists()
     assert site.spool.ids() == [whole.id]
     assert site.outbox.counters() == Counters(kept=1, waiting=1, dropped={"damaged": 1})
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"predictions": [{"tag": "\ud800", "probability": 0.5}]},
+        {"predictions": [{"tag": "t", "probability": 10**400}]},
+        {"predictions": [{"tag": "t", "probability": float("nan")}]},
+        {"capturedAt": "0001-01-01T00:00:00+14:00"},
+        {"capturedAt": "0900-01-01T00:00:00Z"},
+        {"reason": "two\nlines"},
+        {"model": "\udfff"},
+        "[" * 200_000,
+    ],
+)
+@pytest.mark.parametrize("mtime", [None, -(10**11)])
+async def test_an_odd_record_is_set_aside_and_counted_and_the_rest_is_kept(
+    site: Site, odd: dict[str, Any] | str, mtime: int | None
+) -> None:
+    broken, whole = site.flag(1), site.flag(2)
+    file = site.spool.folder / f"{broken.id}.sample"
+    line, _, image = file.read_bytes().partition(b"\n")
+    line = odd.encode() if isinstance(odd, str) else json.dumps(json.loads(line) | odd).encode()
+    file.write_bytes(line + b"\n" + image)
+    if mtime:
+        os.utime(file, (mtime, mtime))
+    await site.inbox().empty()
+    await site.uploader().drain()
+    assert await site.in_cloud() == [whole.blob]
+    assert (site.spool.aside / file.name).exists()
+    assert site.outbox.counters().dropped == {"damaged": 1}
+
+
+async def test_names_that_are_no_images_stay_and_are_said_once(site: Site, caplog: Any) -> None:
+    whole = site.flag(1)
+    strange = [site.spool.folder / os.fsdecode(name) for name in (b"\xff.sample", b"x.sample")]
+    for path in strange:
+        path.write_bytes(b"odd")
+    os.mkfifo(site.spool.folder / f"{'a' * 64}.sample")
+    inbox = site.inbox()
+    for _ in range(3):
+        await inbox.empty()
+    assert site.outbox.known([whole.id])
+    assert all(path.exists() for path in strange)
+    (line,) = (line for line in caplog.messages if "no images" in line)
+    assert line.startswith("3 names in the spool")
+
+
+async def test_a_file_that_cannot_be_set_aside_stops_no_other(site: Site) -> None:
+    broken, whole = site.flag(1), site.flag(2)
+    (site.spool.folder / f"{broken.id}.sample").write_bytes(b"")
+    (site.spool.aside / f"{broken.id}.sample").mkdir()
+    await site.inbox().empty()
+    assert site.outbox.known([whole.id])
+
+
+async def test_images_kept_while_the_clock_was_ahead_take_no_place_of_todays(site: Site) -> None:
+    site.steering = Steering(max_per_hour=1)
+    site.outbox.add(replace(site.flag(1), kept_at=datetime.now(UTC) + timedelta(days=400)))
+    site.flag(2)
+    await site.inbox().empty()
+    assert site.outbox.counters() == Counters(kept=2, waiting=2)
+    async with running(site.retention().run(0.01)):
+        await until(lambda: site.outbox.known([image_id(picture(1))])[image_id(picture(1))].safe)
+
+
+# -- a new index
+
+
+async def test_a_new_index_learns_what_the_local_store_holds_and_all_of_it_arrives_once(
+    site: Site, tmp_path: Path
+) -> None:
+    samples = [site.flag(n) for n in range(120)]
+    await site.inbox().empty()
+    await site.retention().prove()
+    await site.inbox().empty()
+    assert site.spool.ids() == []
+    await site.local.put("notes.txt", b"from a person")
+    again = site.flag(3, MONDAY + timedelta(days=1))
+    site.outbox.close()
+    site.outbox = Outbox(tmp_path / "new" / "outbox.db")
+    for _ in range(2):
+        await rebuild(site.outbox, site.local, 0.01)
+        assert site.outbox.counters() == Counters(kept=120, waiting=120)
+    assert {waiting.sample for waiting in site.outbox.due(MONDAY, 999)} == {
+        replace(one, kept_at=one.captured_at) for one in samples
+    }
+    site.outbox.leave_the_future(datetime.now(UTC))
+    await site.retention().prove()
+    await site.inbox().empty()
+    assert site.outbox.counters().dropped == {"duplicate": 1}
+    assert again.id not in site.spool.ids()
+    await site.uploader().drain()
+    assert await site.in_cloud() == sorted(one.blob for one in samples)
+    await site.local.delete(samples[0].blob)  # a complete index does not look again
+    site.outbox.close()
+    site.outbox = Outbox(tmp_path / "new" / "outbox.db")
+    await rebuild(site.outbox, FolderBlobs(Path("/dev/null/nowhere")), 0.01)
+
+
+async def test_a_new_index_waits_for_a_local_store_that_is_away(site: Site, tmp_path: Path, caplog: Any) -> None:
+    folder = tmp_path / "azurite"
+    folder.mkdir()
+    with running_azurite(folder, account="edgestore", api_version="2019-07-07") as azurite:
+        async with open_blobs(azurite.connection_string, "samples", azurite.api_version) as site.local:
+            one = site.flag(1)
+            await site.inbox().empty()
+    site.outbox.close()
+    site.outbox = Outbox(tmp_path / "new" / "outbox.db")
+    async with (
+        open_blobs(azurite.connection_string, "samples", azurite.api_version) as site.local,
+        running(rebuild(site.outbox, site.local, 0.1)),
+    ):
+        await until(lambda: "cannot be listed" in caplog.text, 60)
+        assert not site.outbox.is_complete()
+        with running_azurite(folder, account="edgestore", api_version="2019-07-07", port=azurite.port):
+            await until(site.outbox.is_complete, 60)
+    assert site.outbox.due(MONDAY, 9)[0].sample.blob == one.blob
+    assert caplog.text.count("cannot be listed") == 1
 
 
 async def test_an_image_the_local_store_refuses_is_set_aside_and_counted(site: Site, tmp_path: Path) -> None:
@@ -521,6 +681,16 @@ async def test_an_uploaded_image_stays_here_for_its_time(site: Site) -> None:
     await site.retention().free()
     assert [blob async for blob in site.local.list()] == []
     assert await site.in_cloud() == [one.blob]
+
+
+@pytest.mark.parametrize("minutes", [2e9, 1e308])
+async def test_a_time_longer_than_any_calendar_frees_nothing_and_is_no_error(site: Site, minutes: float) -> None:
+    one = site.flag(1)
+    await site.inbox().empty()
+    await site.uploader().drain()
+    site.steering = Steering(uploaded_minutes=minutes)
+    await site.retention().free()
+    assert await site.local.get(one.blob) == picture(1)
 
 
 async def test_what_is_not_in_the_cloud_never_leaves_the_local_store(site: Site) -> None:

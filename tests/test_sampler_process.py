@@ -229,7 +229,8 @@ async def test_in_iot_edge_it_is_woken_asked_steered_and_tells(on_folders: Devic
         async def steered() -> bool:
             return await reported("upload") == {"on": False, "concurrency": 4}
 
-        await steer(upload={"on": False}, keep={"maxPerHour": 2, "camera": "?"}, retention={"uploadedMinutes": "long"})
+        ages = {"uploadedMinutes": 2_000_000_000}
+        await steer(upload={"on": False}, keep={"maxPerHour": 2, "camera": "?"}, retention=ages)
         await until(steered, 10)
         assert await reported("keep") == {"maxPerHour": 2}
         assert await reported("retention") == {"uploadedMinutes": 60.0}
@@ -272,6 +273,81 @@ async def test_in_iot_edge_it_is_woken_asked_steered_and_tells(on_folders: Devic
     assert len(names) == 2
 
 
+async def test_a_damaged_or_a_lost_index_costs_no_image(on_folders: Device) -> None:
+    device, cloud = on_folders, on_folders.cloud
+    device.cloud = ""
+    flagged: dict[str, bytes] = {}
+    for n in range(30):
+        image = b"\xff\xd8\xff%d" % n
+        flagged[image_id(image)] = image
+        device.spool.put(Flagged(image_id(image), datetime.now(UTC), "audit", (Prediction("ripe", 0.5),)), image)
+
+    async def kept() -> bool:
+        return "runs alone" in device.log and device.counters().kept == 30
+
+    async with device.running():
+        await until(kept, 20)
+    for id_ in device.spool.ids():  # as some seconds later, when they were seen in the local store again
+        device.spool.remove(id_)
+    index = device.folder / "state" / "outbox.db"
+    index.write_bytes(os.urandom(20_000))
+
+    async def complete() -> bool:
+        return device.log.count("it learned 30 images") == 1 and device.counters().waiting == 30
+
+    async with device.running():
+        await until(complete, 20)
+    assert device.log.count("the index is damaged") == 1
+    assert len(list(index.parent.glob("outbox.db.damaged-*"))) == 1
+    index.unlink()
+    device.cloud = cloud
+
+    async def uploaded() -> bool:
+        return device.log.count("it learned 30 images") == 2 and device.counters().uploaded == 30
+
+    async with device.running():
+        await until(uploaded, 20)
+    assert await device.in_cloud() == flagged
+
+
+async def test_odd_things_in_the_spool_stop_neither_the_sampler_nor_the_rest(on_folders: Device) -> None:
+    device = on_folders
+    folder = device.spool.folder
+    flagged: dict[str, bytes] = {}
+
+    def put(n: int, line: bytes | None = None) -> None:
+        image = b"\xff\xd8\xff%d" % n
+        device.spool.put(Flagged(image_id(image), datetime.now(UTC), "audit", ()), image)
+        if line is None:
+            flagged[image_id(image)] = image
+        else:
+            (folder / f"{image_id(image)}.sample").write_bytes(line.replace(b"ID", image_id(image).encode()) + image)
+
+    record = b'{"id":"ID","capturedAt":"%s","reason":"audit","predictions":[{"tag":"%s","probability":%s}]}\n'
+    put(0)
+    put(1, b"[" * 200_000 + b"\n")
+    put(2, record % (b"0900-01-01T00:00:00Z", b"a", b"1"))
+    put(3, record % (b"0001-01-01T00:00:00+14:00", b"a", b"1"))
+    put(4, record % (b"2026-01-01T00:00:00Z", b"\\ud800", b"1"))
+    put(5, record % (b"2026-01-01T00:00:00Z", b"a", b"1" + b"0" * 400))
+    put(6, record % (b"2026-01-01T00:00:00Z", b"a", b"NaN"))
+    for name in (b"\xff.sample", b"abc.sample"):
+        (folder / os.fsdecode(name)).write_bytes(b"odd")
+    (folder / f"{'a' * 64}.sample").mkdir()
+    os.mkfifo(folder / f"{'b' * 64}.sample")
+    put(7)
+
+    async def done() -> bool:
+        return "runs alone" in device.log and device.counters() == Counters(
+            kept=2, uploaded=2, uploaded_bytes=8, dropped={"damaged": 6}
+        )
+
+    async with device.running(SAMPLER_LOG_JSON="1"):
+        await until(done, 20)
+    assert await device.in_cloud() == flagged
+    assert device.log.count("4 names in the spool") == 1
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -280,6 +356,9 @@ async def test_in_iot_edge_it_is_woken_asked_steered_and_tells(on_folders: Devic
         ({"SAMPLER_SPOOL": "spool", "SAMPLER_CLOUD_BLOBS": "$CLOUD_BLOBS"}, "a blob address is missing"),
         ({"SAMPLER_SPOOL": "spool", "SAMPLER_CLOUD_BLOBS": "Account=a;Key=c2VjcmV0"}, "neither a connection string"),
         ({"SAMPLER_SPOOL": "spool", "SAMPLER_STATE": "/dev/null/state"}, "let this user write there"),
+        ({"SAMPLER_SPOOL": "spool", "SAMPLER_UPLOADED_MINUTES": "9999999999"}, "0<=x<=5256000"),
+        ({"SAMPLER_SPOOL": "spool", "SAMPLER_UPLOADED_MINUTES": "nan"}, "is not a number"),
+        ({"SAMPLER_SPOOL": "spool", "SAMPLER_SCAN_SECONDS": "inf"}, "0<x<=86400"),
     ],
 )
 async def test_a_wrong_setting_is_one_line_and_nothing_starts(

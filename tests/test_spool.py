@@ -85,6 +85,37 @@ def test_a_damaged_file_is_told_and_set_aside_not_lost(tmp_path, damage):
     assert spool.ids() == []
 
 
+def test_what_is_no_image_is_left_alone_and_counts_for_nothing(tmp_path):
+    spool = Spool(tmp_path, Limits(images=1))
+    odd = ["x.sample", "A" * 64 + ".sample", "a" * 63 + ".sample", "a" * 64 + ".sample.sample", "a" * 64 + "\n.sample"]
+    for name in [*map(os.fsencode, odd), b"\xff.sample", b"notes.txt"]:
+        (tmp_path / os.fsdecode(name)).write_bytes(b"odd")
+    (tmp_path / ("b" * 64 + ".sample")).mkdir()
+    os.mkfifo(tmp_path / ("c" * 64 + ".sample"))
+    (tmp_path / ("d" * 64 + ".sample")).symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "old.tmp")
+    assert spool.put(flagged(b"one"), b"one")
+    assert Spool(tmp_path).ids() == [image_id(b"one")]
+    assert spool.usage()[1] == 1
+    assert spool.strangers() == {*odd, "\udcff.sample", *(letter * 64 + ".sample" for letter in "bcd")}
+
+
+@pytest.mark.parametrize("aside", [Limits(images=2), Limits(bytes=250)])
+def test_what_is_set_aside_has_its_bounds_and_the_oldest_go(tmp_path, aside, caplog):
+    spool = Spool(tmp_path, aside=aside)
+    ids = []
+    for n in range(5):
+        ids.append(image_id(str(n).encode()))
+        path = tmp_path / f"{ids[-1]}.sample"
+        path.write_bytes(b"x" * 100)
+        os.utime(path, (9 - n, 9 - n))  # it is not the image's age that counts
+        assert spool.set_aside(ids[-1]).exists()
+        time.sleep(0.02)
+    assert {path.stem for path in spool.aside.iterdir()} == set(ids[-2:])
+    assert len(caplog.messages) == 3
+    assert "the 3. since" in caplog.text
+
+
 def test_two_writers_of_one_image_leave_one_whole_file(tmp_path):
     image = b"x" * 200_000
     results = []

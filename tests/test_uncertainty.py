@@ -64,13 +64,20 @@ def test_a_twin_changes_what_it_names_and_leaves_the_rest():
     assert refused == {}
 
 
-@pytest.mark.parametrize("bad", [-0.1, 1.1, "0.5", True, None, float("nan"), [0.5], {}])
+@pytest.mark.parametrize("bad", [-0.1, 1.1, "0.5", True, None, float("nan"), float("inf"), 10**400, [0.5], {}])
 def test_a_bad_value_is_refused_and_the_old_one_stays(bad):
     before = Policy(min_confidence=0.6)
     policy, refused = Policy.from_desired({"minConfidence": bad, "minMargin": 0.2}, before)
     assert policy == Policy(min_confidence=0.6, min_margin=0.2)
     assert list(refused) == ["policy.minConfidence"]
     assert repr(bad) in refused["policy.minConfidence"]
+
+
+@pytest.mark.parametrize("bad", [-1, 1e308, 10**400, float("nan"), float("inf")])
+def test_an_entropy_no_model_has_is_refused(bad):
+    policy, refused = Policy.from_desired({"maxEntropy": bad}, Policy(max_entropy=0.5))
+    assert policy.max_entropy == 0.5
+    assert "between 0 and 1000" in refused["policy.maxEntropy"]
 
 
 @pytest.mark.parametrize("section", [None, 3, "off", [1]])

@@ -21,13 +21,17 @@ from classifier.app import Options, application, is_our_fault
 from classifier.candidate import Terms
 from classifier.classify import Classifier
 from classifier.fetch import FetchLimits
+from classifier.guard import Limits as BodyLimits
+from classifier.guard import OncePerMinute
 from classifier.handoff import Bounds, Handoff
+from classifier.imaging import MAX_SIDE
 from classifier.live import Live
 from classifier.memory import Memory
 from classifier.messages import Predictions, answer_images
 from classifier.metrics import Metrics
 from classifier.model import Model, load
 from classifier.rollout import Rollout, RolloutSettings
+from classifier.room import MAX_PIXELS, Room
 from classifier.settings import MAX_BODY, Settings, cores
 from classifier.shelf import Shelf
 from classifier.start import Sources, begin
@@ -46,6 +50,7 @@ log = logging.getLogger("classifier")
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+RECEIVED_AHEAD = 4  # times as many images may be on their way in as under way: cameras are slower than the model
 STOP_SECONDS = 5.0  # for the answers under way when the process is asked to end
 
 
@@ -53,7 +58,9 @@ async def serve(settings: Settings) -> None:
     """Answer images until cancelled; then finish what is under way. Raises SettingsError, HubLost."""
     logging.captureWarnings(capture=True)  # Pillow warns of odd files
     logging.getLogger("aiohttp.server").addFilter(is_our_fault)
-    sources = Sources(Shelf(settings.models), settings.model, partial(load, threads=settings.workers))
+    logging.getLogger("asyncio").addFilter(OncePerMinute())
+    loading = partial(load, threads=settings.workers, room=Room(settings.max_pixels))
+    sources = Sources(Shelf(settings.models), settings.model, loading)
     model, memory = await _first_model(sources)
     log.info("model %s: %d tags (%s)", model.version, len(model.tags), ", ".join(model.tags[:10]))
     spool = _spool(settings)
@@ -64,7 +71,7 @@ async def serve(settings: Settings) -> None:
     del model  # it may be swapped out, and then its memory is free
 
     async def tell_status(_: Any) -> tuple[int, Any]:
-        usage = await asyncio.to_thread(spool.usage) if spool else (0, 0)
+        usage = await asyncio.to_thread(_usage, spool) if spool else (0, 0)
         about = rollout.status() | {"tags": list(live.model.tags)}
         return 200, status(counts, about, usage, thresholds.policy.to_reported())
 
@@ -94,7 +101,8 @@ async def serve(settings: Settings) -> None:
             fetch = await stack.enter_async_context(fetching(settings.url_hosts, max_bytes=settings.max_body))
         predictions = Predictions(hub)
         metrics = Metrics(classifier, counts, predictions, spool)
-        options = Options(settings.max_body, metrics, settings.prediction_key, fetch, predictions)
+        limits = BodyLimits(settings.max_body, count=RECEIVED_AHEAD * settings.max_in_flight)
+        options = Options(limits, metrics, settings.prediction_key, fetch, predictions)
         await stack.enter_async_context(_listening(application(classifier, options), settings))
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(follow(hub, thresholds))
@@ -117,7 +125,7 @@ async def _first_model(sources: Sources) -> tuple[Model, Memory]:
 
 @asynccontextmanager
 async def _listening(app: web.Application, settings: Settings) -> AsyncIterator[None]:
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_SECONDS)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_SECONDS, keepalive_timeout=settings.idle_seconds)
     await runner.setup()
     try:
         site = web.TCPSite(runner, settings.host, settings.port)
@@ -150,6 +158,19 @@ def _spool(settings: Settings) -> Spool | None:
         raise SettingsError(f"--spool {settings.spool} cannot be used: {error.strerror or error}") from error
 
 
+def _usage(spool: Spool) -> tuple[int, int]:
+    """The bytes and the images that wait; a folder that somebody removed is made again."""
+    try:
+        return spool.usage()
+    except FileNotFoundError:
+        log.warning("the spool %s was gone with what waited in it; it is made again", spool.folder)
+    try:
+        spool.aside.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        log.warning("cannot make the spool: %s", error)
+    return 0, 0
+
+
 _SHARE = click.FloatRange(0, 1)
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 
@@ -177,9 +198,16 @@ def _option(name: str, default: Any, type_: Any, help_: str) -> Callable[[Comman
 @_option("--spool-bytes", Limits().bytes, click.IntRange(min=1), "What the spool may hold, in bytes.")
 @_option("--spool-images", Limits().images, click.IntRange(min=1), "What the spool may hold, in images.")
 @_option("--state", "state", _FOLDER, "The folder for messages that must outlive the process.")
-@_option("--max-body", MAX_BODY, click.IntRange(min=1), "The largest request taken, in bytes.")
+@_option("--max-body", MAX_BODY, click.IntRange(min=1), "The largest image taken, in bytes.")
+@_option("--max-pixels", MAX_PIXELS, click.IntRange(1, MAX_SIDE**2), "The largest image taken, in pixels.")
 @_option("--workers", 0, click.IntRange(0, 256), "Images classified at once; 0: one a core.")
-@_option("--max-in-flight", 64, click.IntRange(min=1), "Requests held at once; more are told to come again.")
+@_option("--max-in-flight", 64, click.IntRange(min=1), "Images held at once; more are told to come again.")
+@_option(
+    "--idle-seconds",
+    75.0,
+    click.FloatRange(min=0, min_open=True),
+    "Seconds after which a connection without a whole request is closed.",
+)
 @_option(
     "--handoff-wait",
     0.05,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import logging
 import time
@@ -16,12 +15,13 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from classifier.answers import as_cloud, as_container
 from classifier.classify import Answer, Classifier
+from classifier.guard import Bodies, Limits
 from classifier.messages import Predictions
 from classifier.metrics import Metrics
 from classifier.multipart import image_in
-from classifier.problems import BODY_SECONDS, WrongKey, problem
+from classifier.problems import WrongKey, problem
 from classifier.url import Fetch, url_in
-from ripeloop.errors import BadImage, RipeloopError
+from ripeloop.errors import RipeloopError
 
 _KIND = "{kind:classify|detect}"
 _CONTAINER = ("", "/{project}", f"/{{project}}/{_KIND}/iterations/{{name}}")
@@ -34,11 +34,11 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Options:
     """What the HTTP side may have beside the classifier.
 
-    Bodies over `max_body` bytes are refused. With a `prediction_key` images are classified for those who send it;
+    Images and bodies over `limits` are refused. With a `prediction_key` images are classified for those who send it;
     without `fetch` none is classified by URL.
     """
 
-    max_body: int
+    limits: Limits
     metrics: Metrics
     prediction_key: str = ""
     fetch: Fetch | None = None
@@ -48,7 +48,7 @@ class Options:
 def application(classifier: Classifier, options: Options) -> web.Application:
     """The HTTP side of `classifier`."""
     http = _Http(classifier, options)
-    app = web.Application(client_max_size=options.max_body, middlewares=[http.answer])
+    app = web.Application(middlewares=[http.answer])
     app.router.add_get("/", http.root)
     app.router.add_get("/healthz", http.health)
     app.router.add_get("/readyz", http.ready)
@@ -72,6 +72,7 @@ class _Http:
         self._classifier = classifier
         self._options = options
         self._key = options.prediction_key.encode()
+        self._bodies = Bodies(options.limits)
         self._stopping = False
 
     @web.middleware
@@ -112,19 +113,23 @@ class _Http:
 
     async def image(self, request: web.Request) -> web.Response:
         self._check_key(request)
-        with self._classifier.place():
-            async with asyncio.timeout(BODY_SECONDS):
-                posted = await _posted_image(request)
-            return await self._classified(request, posted)
+        self._classifier.check_place()  # before the body is sent in vain
+        async with self._bodies.of(request) as body:
+            posted = _posted_image(request, body)
+            if len(posted) > self._options.limits.largest:
+                raise web.HTTPRequestEntityTooLarge(self._options.limits.largest)
+            with self._classifier.place():
+                return await self._classified(request, posted)
 
     async def url(self, request: web.Request) -> web.Response:
         self._check_key(request)
         fetch = self._options.fetch
         if fetch is None:
             raise web.HTTPNotFound(text="classifying by URL is off: post the image itself to /image")
+        self._classifier.check_place()
+        async with self._bodies.of(request) as body:
+            url = url_in(body)
         with self._classifier.place():
-            async with asyncio.timeout(BODY_SECONDS):
-                url = url_in(await _body(request))
             return await self._classified(request, await fetch(url))
 
     async def _classified(self, request: web.Request, image: bytes) -> web.Response:
@@ -147,15 +152,6 @@ def _in_the_routes_form(request: web.Request, image: bytes, answer: Answer) -> d
     return as_container(answer, now=now)
 
 
-async def _posted_image(request: web.Request) -> bytes:
-    body = await _body(request)
-    if request.content_type.startswith("multipart/"):
-        return image_in(request.headers["Content-Type"], body)
-    return body
-
-
-async def _body(request: web.Request) -> bytes:
-    try:
-        return await request.read()
-    except (web.RequestPayloadError, ConnectionError) as error:
-        raise BadImage("the body did not arrive as its headers describe it: post it again") from error
+def _posted_image(request: web.Request, body: bytes) -> bytes:
+    kind = request.headers.get("Content-Type", "")  # aiohttp's own reading of it fails on hostile ones
+    return image_in(kind, body) if kind.strip().lower().startswith("multipart/") else body

@@ -66,23 +66,27 @@ class Classifier:
 
     @contextmanager
     def place(self) -> Iterator[None]:
-        """One of the places for requests, until the block ends. Raises Busy."""
-        if not self.has_place:
-            raise Busy(f"{self._in_flight} images are under way: post this one again in a moment")
+        """One of the places for images, until the block ends. Raises Busy."""
+        self.check_place()
         self._in_flight += 1
         try:
             yield
         finally:
             self._in_flight -= 1
 
+    def check_place(self) -> None:
+        """Raises Busy where no place is left now."""
+        if not self.has_place:
+            raise Busy(f"{self._in_flight} images are under way: post this one again in a moment")
+
     @property
     def in_flight(self) -> int:
-        """The requests that hold a place now."""
+        """The images that hold a place now."""
         return self._in_flight
 
     @property
     def has_place(self) -> bool:
-        """Whether one more request would be taken now."""
+        """Whether one more image would be taken now."""
         return self._in_flight < self._max_in_flight
 
     async def classify(self, image: bytes, *, keep: bool = True) -> Answer:

@@ -6,8 +6,10 @@ import hashlib
 import json
 import lzma
 import struct
+import unicodedata
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,6 +25,7 @@ PROVENANCE = "provenance.json"
 MAX_MODEL_BYTES = 512 * 1024 * 1024
 MAX_TEXT_BYTES = 1024 * 1024
 MAX_FILES = 1000
+MAX_ITERATION = 128  # characters; Custom Vision's have 36
 
 # a password is a RuntimeError, a cut or flipped byte any of the others
 _BAD_ZIP = (
@@ -35,6 +38,7 @@ _BAD_ZIP = (
     ValueError,
     struct.error,
 )
+_ENCRYPTED = 1  # of a zip member's flags
 _OTHER_PLATFORMS = (".pb", ".tflite", ".mlmodel", ".xml")
 
 
@@ -86,6 +90,11 @@ def labels_of(text: bytes) -> tuple[str, ...]:
         raise BadModel(f"{LABELS} is not UTF-8: {error}") from error
     while lines and not lines[-1].strip():
         lines.pop()
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            raise BadModel(f"line {number} of {LABELS} is empty: each of its lines is a tag; download the export again")
+        if any(unicodedata.category(character) == "Cc" for character in line):
+            raise BadModel(f"line {number} of {LABELS} is no text ({line[:50]!r}); download the export again")
     if len(set(lines)) != len(lines):
         raise BadModel(f"{LABELS} names a tag twice: {', '.join(sorted({t for t in lines if lines.count(t) > 1}))}")
     return tuple(lines)
@@ -96,7 +105,7 @@ Reader = Callable[[int], bytes]
 
 
 def _export(files: Mapping[str, Reader], name: str) -> Export:
-    manifest_path = _shallowest(files, lambda path: path.name == MANIFEST)
+    manifest_path = _shallowest(files, MANIFEST)
     if manifest_path is None:
         model_path = _the_model(files, name)
         return _with_neighbours(files, model_path, {})
@@ -136,10 +145,18 @@ def _with_neighbours(files: Mapping[str, Reader], model_path: PurePosixPath, man
         model=model,
         labels=labels_of(files[labels](MAX_TEXT_BYTES)) if labels in files else None,
         metadata=_metadata(files[metadata](MAX_TEXT_BYTES)) if metadata in files else {},
-        iteration=str(manifest.get("IterationId") or ""),
+        iteration=_iteration(manifest),
         project=str(provenance.get("projectId") or ""),
         tag_ids={tag: str(id_) for tag, id_ in tag_ids.items()} if isinstance(tag_ids, dict) else {},
     )
+
+
+def _iteration(manifest: Mapping[str, Any]) -> str:
+    """The iteration's id; it goes into messages into blobs' metadata, so it must be a short line of text."""
+    iteration = str(manifest.get("IterationId") or "")
+    if len(iteration) > MAX_ITERATION or not iteration.isprintable():
+        raise BadModel(f"the IterationId of {MANIFEST} is no id ({iteration[:50]!r}); download the export again")
+    return iteration
 
 
 def _manifest(text: bytes) -> dict[str, Any]:
@@ -162,7 +179,7 @@ def _metadata(text: bytes) -> dict[str, str]:
 def _json_object(text: bytes, name: str) -> dict[str, Any]:
     try:
         value = json.loads(text.decode("utf-8-sig"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadModel(f"{name} is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise BadModel(f"{name} is not a JSON object")
@@ -177,22 +194,30 @@ def _the_model(files: Mapping[str, Reader], name: str) -> PurePosixPath:
         return models[0]
     if any(path.lower().endswith(_OTHER_PLATFORMS) for path in files):
         raise BadModel(f"{name} is an export for another platform; export the iteration again as ONNX")
-    raise BadModel(f"{name} holds {'several models' if models else 'no .onnx file'}; give one export")
+    found = ", ".join(sorted(path for path in files if path.lower().endswith(".onnx"))[:10])
+    raise BadModel(f"{name} holds {f'several models ({found})' if found else 'no .onnx file'}; give one export")
 
 
-def _shallowest(files: Mapping[str, Reader], wanted: Callable[[PurePosixPath], bool]) -> PurePosixPath | None:
-    found = [path for path in map(PurePosixPath, files) if wanted(path)]
-    return min(found, key=lambda path: len(path.parts), default=None)
+def _shallowest(files: Mapping[str, Reader], name: str) -> PurePosixPath | None:
+    found = sorted((path for path in map(PurePosixPath, files) if path.name == name), key=lambda path: len(path.parts))
+    if len(found) > 1 and len(found[0].parts) == len(found[1].parts):
+        raise BadModel(f"there are several exports here ({found[0]}, {found[1]}); give one export")
+    return found[0] if found else None
 
 
 def _members(archive: zipfile.ZipFile) -> dict[str, Reader]:
     infos = [info for info in archive.infolist() if not info.is_dir()]
     if len(infos) > MAX_FILES:
         raise BadModel(f"the zip holds {len(infos)} files; an export holds a dozen")
+    if any(info.flag_bits & _ENCRYPTED for info in infos):
+        raise BadModel("the zip is locked with a password; give the export as it was downloaded")
     paths = [PurePosixPath(info.filename.replace("\\", "/")) for info in infos]
     for path in paths:
         if path.is_absolute() or ".." in path.parts or ":" in str(path):
             raise BadModel(f"the zip wants to write outside its folder ({path}); do not trust its source")
+    twice = sorted(str(path) for path, times in Counter(paths).items() if times > 1)
+    if twice:
+        raise BadModel(f"the zip holds {', '.join(twice[:10])} twice; download the export again")
     return {str(path): partial(_read_member, archive, info) for path, info in zip(paths, infos, strict=True)}
 
 

@@ -1,21 +1,26 @@
 """From posted bytes to the tensor a model was trained on: decode, turn upright, resize and crop as Custom Vision does.
 
 The numbers are those of Microsoft's own preprocessing (mscviplib) within 1/255: bilinear, half-pixel centres, edges
-clamped, no antialiasing. Only the pixels the model sees are read from the decoded image, so a big image costs its
-decoding and little more.
+clamped, no antialiasing. Only the pixels the model sees are read from the decoded image, turned upright and made RGB,
+so a big image costs its decoding and little more.
 """
 
 from __future__ import annotations
 
 import io
+import math
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
+from classifier.room import Room
+from classifier.scans import MAX_SCANS, scans
 from ripeloop.errors import BadImage, BadModel
 
 MAX_SIDE = 10_240  # Custom Vision takes no larger
@@ -54,6 +59,13 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_COLUMNS_MIRRORED, _ROWS_MIRRORED, _SWAPPED = (2, 3, 6, 7), (3, 4, 7, 8), (5, 6, 7, 8)
+
+_PICKED = ("1", "L", "LA", "P", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "I", "I;16", "F")
+"""The modes of which single pixels can be read and made RGB; of any other the whole image is."""
+
+_WHOLE_RGB = 8  # bytes a pixel: made RGB, then turned
+_STRIP = 256  # rows
 
 # what Pillow's decoders raise for damaged files; warnings are errors where the process says so
 _DAMAGED = (
@@ -114,9 +126,10 @@ class InputSpec:
         return 1, 3, self.height, self.width
 
 
-def to_tensor(image: bytes, spec: InputSpec) -> NDArray[np.float32]:
-    """The posted `image` as the float32 tensor [1,3,H,W] the model wants. Raises BadImage."""
-    pixels = resized(decode(image), spec)
+def to_tensor(image: bytes, spec: InputSpec, room: Room = Room()) -> NDArray[np.float32]:
+    """The posted `image` as the float32 tensor [1,3,H,W] the model wants; waits for its `room`. Raises BadImage."""
+    with _opened(image, room, whole=spec.crop == OLD_CONTAINER) as source:
+        pixels = _resized(source, spec)
     if not spec.full_range:
         pixels /= 255
     if spec.bgr:
@@ -124,21 +137,10 @@ def to_tensor(image: bytes, spec: InputSpec) -> NDArray[np.float32]:
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))[np.newaxis]
 
 
-def decode(image: bytes) -> Image.Image:
+def decode(image: bytes, room: Room = Room()) -> Image.Image:
     """The posted bytes as an upright RGB image. Raises BadImage."""
-    if not image:
-        raise BadImage("the body is empty: post the bytes of an image file")
-    try:
-        with Image.open(io.BytesIO(image), formats=FORMATS) as opened:
-            _check_size(opened.size)
-            opened.load()
-            return _upright(_rgb(opened), _orientation(opened))
-    except _BOMB:
-        raise BadImage(_TOO_MANY_PIXELS) from None
-    except UnidentifiedImageError:
-        raise BadImage("not an image file: post a JPEG, PNG, BMP, GIF, WebP or TIFF") from None
-    except _DAMAGED as error:
-        raise BadImage(f"the image is damaged or cut short: {error}") from error
+    with _opened(image, room, whole=True) as source:
+        return source.image
 
 
 def content_type(image: bytes) -> str:
@@ -148,17 +150,21 @@ def content_type(image: bytes) -> str:
 
 def resized(image: Image.Image, spec: InputSpec) -> NDArray[np.float32]:
     """The whole numbers 0 to 255 the model sees of an RGB `image`, [H,W,3], before colour order and range."""
+    return _resized(_Source(image), spec)
+
+
+def _resized(image: _Source, spec: InputSpec) -> NDArray[np.float32]:
     _, _, height, width = spec.shape
     if spec.crop == OLD_CONTAINER:
-        image = _at_most_1600(image)
+        image = _Source(_at_most_1600(image.image))
         square, skip = min(image.size), (_OLD_CONTAINER_SQUARE - spec.width) // 2
         columns, rows = (
             _Axis((side - square) // 2, square, _OLD_CONTAINER_SQUARE, skip, spec.width, side) for side in image.size
         )
         return _bilinear(image, columns, rows)
     w, h = _target(image.size, spec)
-    columns = _Axis(0, image.width, w, (w - width) // 2, width, image.width)
-    rows = _Axis(0, image.height, h, (h - height) // 2, height, image.height)
+    columns = _Axis(0, image.size[0], w, (w - width) // 2, width, image.size[0])
+    rows = _Axis(0, image.size[1], h, (h - height) // 2, height, image.size[1])
     return _bilinear(image, columns, rows)
 
 
@@ -177,11 +183,15 @@ class _Axis:
     count: int
     limit: int
 
-    def affine(self, neighbour: int) -> tuple[float, float]:
-        """Pillow's scale and offset that pick the first (0) or the second (1) source pixel of each wanted one."""
+    def affine(self, neighbour: int, *, mirrored: bool) -> tuple[float, float]:
+        """Pillow's scale and offset that pick the first (0) or the second (1) source pixel of each wanted one.
+
+        `mirrored`: the source runs the other way, and so does what is picked.
+        """
         scale = self.span / self.size
         # the positions are multiples of 1/(2 size): a millionth decides exact hits without moving any other
-        return scale, self.start + self.skip * scale - 0.5 + neighbour + 1e-6
+        offset = self.start + self.skip * scale - 0.5 + neighbour + 1e-6
+        return scale, self.limit - offset - self.count * scale if mirrored else offset
 
     def weights(self) -> NDArray[np.float32]:
         """How much of the second source pixel goes into each wanted one."""
@@ -193,15 +203,34 @@ class _Axis:
         return weights.astype(np.float32)
 
 
-def _bilinear(image: Image.Image, columns: _Axis, rows: _Axis) -> NDArray[np.float32]:
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A decoded image as its file holds it, and how it is turned upright."""
+
+    image: Image.Image
+    orientation: int = 1
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """The width and the height of the upright image."""
+        width, height = self.image.size
+        return (height, width) if self.orientation in _SWAPPED else (width, height)
+
+    def pick(self, columns: _Axis, rows: _Axis, right: int, below: int) -> Image.Image:
+        """The wanted source pixels alone, or their neighbours to the right or below, upright and RGB."""
+        across = columns.affine(right, mirrored=self.orientation in _COLUMNS_MIRRORED)
+        down = rows.affine(below, mirrored=self.orientation in _ROWS_MIRRORED)
+        size = columns.count, rows.count
+        if self.orientation in _SWAPPED:
+            across, down, size = down, across, size[::-1]
+        places = (across[0], 0.0, across[1], 0.0, *down)
+        picked = self.image.transform(size, Image.Transform.AFFINE, places, Image.Resampling.NEAREST)
+        return _upright(_rgb(picked), self.orientation)
+
+
+def _bilinear(image: _Source, columns: _Axis, rows: _Axis) -> NDArray[np.float32]:
     def pick(right: int, below: int) -> NDArray[np.float32]:
-        (xscale, x), (yscale, y) = columns.affine(right), rows.affine(below)
-        picked = image.transform(
-            (columns.count, rows.count),
-            Image.Transform.AFFINE,
-            (xscale, 0.0, x, 0.0, yscale, y),
-            Image.Resampling.NEAREST,
-        )
+        picked = image.pick(columns, rows, right, below)
         # a row of colours side by side: numpy is several times slower over a last axis of three
         return np.asarray(picked).reshape(rows.count, -1).astype(np.float32)
 
@@ -242,19 +271,73 @@ def _at_most_1600(image: Image.Image) -> Image.Image:
     return image.resize(smaller, Image.Resampling.BILINEAR if halved else Image.Resampling.BICUBIC)
 
 
-def _check_size(size: tuple[int, int]) -> None:
-    if max(size) > MAX_SIDE:
-        raise BadImage(f"the image is {size[0]}x{size[1]} px: post one of at most {MAX_SIDE} px a side")
-    if size[0] * size[1] > (Image.MAX_IMAGE_PIXELS or MAX_SIDE**2):  # Pillow itself only warns up to twice as many
-        raise BadImage(_TOO_MANY_PIXELS)
+@contextmanager
+def _opened(image: bytes, room: Room, *, whole: bool) -> Iterator[_Source]:
+    """The decoded image while there is room for it; `whole`: all of it RGB and upright. Raises BadImage."""
+    if not image:
+        raise BadImage("the body is empty: post the bytes of an image file")
+    with ExitStack() as held:
+        try:
+            opened = held.enter_context(Image.open(io.BytesIO(image), formats=FORMATS))
+            pixels = _checked_pixels(opened, room.max_pixels)
+            weight = _weight(opened, image)
+            whole = whole or opened.mode not in _PICKED
+            held.enter_context(room.of(pixels * (weight + _WHOLE_RGB * whole)))
+            opened.load()
+            opened.info.pop("transparency", None)  # Pillow warns that it would be lost; that is the point
+            source = _Source(opened, _orientation(opened))
+            if whole:
+                source = _Source(_upright(_rgb(opened), source.orientation))
+        except _BOMB:
+            raise BadImage(_TOO_MANY_PIXELS) from None
+        except UnidentifiedImageError:
+            raise BadImage("not an image file: post a JPEG, PNG, BMP, GIF, WebP or TIFF") from None
+        except _DAMAGED as error:
+            raise BadImage(f"the image is damaged or cut short: {error}") from error
+        yield source
+
+
+def _checked_pixels(image: Image.Image, most: int) -> int:
+    """How many pixels the decoder will make room for. Raises BadImage."""
+    width, height = image.size
+    if max(width, height) > MAX_SIDE:
+        raise BadImage(f"the image is {width}x{height} px: post one of at most {MAX_SIDE} px a side")
+    pixels = width * height
+    if isinstance(image, TiffImagePlugin.TiffImageFile):  # a small image may lie in one huge tile
+        tile = (image.tag_v2.get(tag, 0) for tag in (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH))
+        pixels = max(pixels, math.prod(tile))
+    if pixels > most:
+        raise BadImage(f"the image unpacks to {pixels} pixels: post one of at most {most}")
+    return pixels
+
+
+def _weight(image: Image.Image, data: bytes) -> int:
+    """The bytes decoding takes for a pixel, as measured. Raises BadImage for a JPEG that would take minutes."""
+    if image.format == "WEBP":
+        return 16
+    if image.format not in ("JPEG", "MPO"):
+        return 6
+    count = scans(data)
+    if count > MAX_SCANS:
+        raise BadImage(
+            f"the JPEG has more than {MAX_SCANS} scans, which would take too long: save it as a baseline one"
+        )
+    return 12 if count > 1 else 4  # with several scans all coefficients are held
 
 
 def _rgb(image: Image.Image) -> Image.Image:
     """The colours alone: transparency is dropped, 16 bits become 8."""
-    image.info.pop("transparency", None)  # Pillow warns that it would be lost; that is the point
     if image.mode.startswith("I"):
-        return Image.fromarray(np.clip(np.asarray(image) >> 8, 0, 255).astype(np.uint8)).convert("RGB")
+        image = _eight_bits(image)
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    grey = Image.new("L", image.size)
+    for top in range(0, image.height, _STRIP):  # numpy's copies of a whole one would take several times its memory
+        strip = image.crop((0, top, image.width, min(top + _STRIP, image.height)))
+        grey.paste(Image.fromarray(np.clip(np.asarray(strip) >> 8, 0, 255).astype(np.uint8)), (0, top))
+    return grey
 
 
 def _orientation(image: Image.Image) -> int:

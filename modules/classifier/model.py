@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from classifier.export import Export, read
 from classifier.imaging import MAX_SIDE, OLD_CONTAINER, InputSpec, to_tensor
+from classifier.room import Room
 from classifier.runtime import errors as ort
 from classifier.runtime import onnxruntime
 from ripeloop.errors import BadModel
@@ -52,9 +53,11 @@ class Model:
 
     `tags` stand in the order of labels.txt; `version` is the iteration's id, else a part of the file's SHA-256.
     `project`, `iteration` and `tag_ids` are the ids where it was trained, empty where its export does not tell them.
+    Images are decoded in `room`.
     """
 
-    def __init__(self, export: Export, threads: int = 1) -> None:
+    def __init__(self, export: Export, threads: int = 1, room: Room | None = None) -> None:
+        self._room = room or Room()
         self._shared = _session(export.model, 1)
         # one request alone may have all cores; while every worker is busy more threads only get in each other's way
         self._alone = _session(export.model, threads) if threads > 1 else self._shared
@@ -71,7 +74,7 @@ class Model:
 
         `alone`: no other request is waiting, so that this one may use all cores.
         """
-        answer = self._answer(self._alone if alone else self._shared, to_tensor(image, self.spec))
+        answer = self._answer(self._alone if alone else self._shared, to_tensor(image, self.spec, self._room))
         if not all(math.isfinite(p) for p in answer.values()):
             raise BadModel("the model answered with something that is not a number")
         return tuple(Prediction(tag, answer[tag]) for tag in self.tags)
@@ -95,12 +98,12 @@ class Model:
         self.tags = tuple(self.tags or answer)
 
 
-def load(path: Path, threads: int = 1) -> Model:
+def load(path: Path, threads: int = 1, room: Room | None = None) -> Model:
     """The model of the export at `path`, a zip, a folder or a .onnx, ready to answer. Raises BadModel.
 
     A lone request runs on `threads` threads, requests side by side on one each.
     """
-    return Model(read(path), threads)
+    return Model(read(path), threads, room)
 
 
 def _session(model: bytes, threads: int) -> onnxruntime.InferenceSession:
@@ -200,7 +203,7 @@ def _one_of(metadata: Mapping[str, str], key: str, known: Mapping[str, bool], *,
     if key not in metadata:
         return missing
     if metadata[key] not in known:
-        raise BadModel(f"the model's {key} is {metadata[key]!r}; known are {', '.join(known)}")
+        raise BadModel(f"the model's {key} is {_clipped(metadata[key])!r}; known are {', '.join(known)}")
     return known[metadata[key]]
 
 
@@ -208,7 +211,7 @@ def _number(metadata: Mapping[str, str], key: str) -> int:
     try:
         return int(float(metadata.get(key, "0")))
     except (ValueError, OverflowError):
-        raise BadModel(f"the model's {key} is {metadata[key]!r}, not a number") from None
+        raise BadModel(f"the model's {key} is {_clipped(metadata[key])!r}, not a number") from None
 
 
 def _check_normalization(metadata: Mapping[str, str]) -> None:
@@ -216,10 +219,10 @@ def _check_normalization(metadata: Mapping[str, str]) -> None:
         text = metadata.get(f"CustomVision.Preprocess.{name}", "[]")
         try:
             values = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             values = None
         if not isinstance(values, list) or any(value != nothing for value in values):
-            raise BadModel(f"the model's {name} is {text}; only {nothing} is known")
+            raise BadModel(f"the model's {name} is {_clipped(text)}; only {nothing} is known")
 
 
 def _side(side: int | str | None) -> int:
@@ -233,5 +236,8 @@ def _fixed(side: int | str | None) -> bool:
 
 
 def _short(error: BaseException) -> str:
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return _clipped(str(error).splitlines()[0] if str(error) else type(error).__name__)
+
+
+def _clipped(text: str) -> str:
     return text if len(text) <= 200 else text[:200] + "…"

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from email.message import Message
-from email.parser import HeaderParser
 
 from ripeloop.errors import BadImage
 
 IMAGE_FIELD = "imageData"
+MAX_PARTS = 16
+MAX_HEAD = 8192  # bytes of one part's headers
+
+# possessive, so that a hostile header costs its length once; the standard library's parser takes its square
+_PARAMETER = re.compile(r"""[;\s]*+([^=;\s]*+)\s*+(?:=\s*+(?:"((?:[^"\\]|\\.)*+)"?+[^;]*+|([^;]*+)))?+""", re.DOTALL)
+_ESCAPED = re.compile(r"""\\(["\\])""")
+_FOLD = re.compile(r"[\r\n]+[ \t]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +43,16 @@ def image_in(content_type: str, body: bytes) -> bytes:
 
 def parts(content_type: str, body: bytes) -> Iterator[Part]:
     """The parts of a multipart/form-data body. Raises BadImage where it is malformed."""
-    boundary = _headers(f"Content-Type: {content_type}").get_boundary()
+    boundary = _parameters(content_type).get("boundary", "").rstrip()
     if not boundary:
         raise BadImage("the multipart form names no boundary: let the HTTP library set Content-Type")
     delimiter = b"\r\n--" + boundary.encode("utf-8", "surrogateescape")
-    _, *sections = (b"\r\n" + body).split(delimiter)
-    for section in sections:
+    _, *sections = (b"\r\n" + body).split(delimiter, MAX_PARTS + 1)
+    for number, section in enumerate(sections):
         if section.startswith(b"--"):
             return
+        if number == MAX_PARTS:
+            raise BadImage(f"the multipart form has more than {MAX_PARTS} parts: post one image")
         padding, found, part = section.partition(b"\r\n")
         if not found or padding.strip(b" \t"):
             raise BadImage("the multipart form is malformed: its boundary does not end its line")
@@ -56,13 +64,28 @@ def _part(part: bytes) -> Part:
     if part.startswith(b"\r\n"):
         head, data = b"", part[2:]
     else:
-        head, found, data = part.partition(b"\r\n\r\n")
-        if not found:
-            raise BadImage("the multipart form is malformed: a part has no end of its headers")
-    headers = _headers(head.decode("utf-8", "replace"))
-    name = headers.get_param("name", "", "content-disposition")
-    return Part(name if isinstance(name, str) else "", headers.get_filename(), data)
+        end = part.find(b"\r\n\r\n", 0, MAX_HEAD)
+        if end < 0:
+            raise BadImage(f"the multipart form is malformed: a part has no end of its headers within {MAX_HEAD} bytes")
+        head, data = part[:end], part[end + 4 :]
+    named = _parameters(_disposition(head.decode("utf-8", "replace")))
+    # a name in the extended form, `name*`, is not for forms (RFC 7578); a file's name is not looked at
+    return Part(named.get("name", ""), named.get("filename", named.get("filename*")), data)
 
 
-def _headers(text: str) -> Message:
-    return HeaderParser().parsestr(text, headersonly=True)
+def _disposition(head: str) -> str:
+    """The part's Content-Disposition; empty where it has none."""
+    for line in _FOLD.sub(" ", head).splitlines():
+        name, _, value = line.partition(":")
+        if name.strip().lower() == "content-disposition":
+            return value
+    return ""
+
+
+def _parameters(header: str) -> dict[str, str]:
+    """The parameters behind a header's value by their names in lower case; of a name twice the first counts."""
+    found: dict[str, str] = {}
+    for parameter in _PARAMETER.finditer(header.partition(";")[2]):
+        name, quoted, bare = parameter.groups()
+        found.setdefault(name.lower(), (bare or "").strip() if quoted is None else _ESCAPED.sub(r"\1", quoted))
+    return found

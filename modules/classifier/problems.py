@@ -12,7 +12,6 @@ from classifier.classify import Busy
 from classifier.url import BadUrl, BigImage, ForbiddenUrl
 from ripeloop.errors import BadImage, BadModel, RipeloopError
 
-BODY_SECONDS = 60.0  # to receive one image
 RETRY_SECONDS = 1
 
 DENIED = {
@@ -60,7 +59,7 @@ def problem(error: Exception) -> Problem | None:
     if isinstance(error, RipeloopError):
         return refusal(error)
     if isinstance(error, TimeoutError):
-        return _problem(408, "RequestTimeout", f"the image did not arrive within {BODY_SECONDS:.0f} seconds")
+        return _problem(408, "RequestTimeout", "the image arrived too slowly: post it again")
     if isinstance(error, WrongKey):  # the cloud's gateway answers this, in a shape of its own
         return Problem(401, DENIED)
     if isinstance(error, web.HTTPRequestEntityTooLarge):

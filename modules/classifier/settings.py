@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from classifier.rollout import RolloutSettings
+from classifier.room import MAX_PIXELS
 from classifier.url import Hosts
 from ripeloop.errors import SettingsError
 from ripeloop.spool import Limits
@@ -19,10 +20,11 @@ MAX_BODY = 4 * 1024 * 1024  # what the Custom Vision container takes
 class Settings:
     """The classifier's settings. Raises SettingsError where two of them contradict each other.
 
-    `spool` None: uncertain images are not kept. `workers` images are classified at once, `max_in_flight` requests are
-    held at once; a camera's answer waits `handoff_wait` seconds at most for the spool. `policy` holds until the twin
-    says otherwise. Without `url_hosts` no image is fetched by URL, without a `prediction_key` none is asked for.
-    `models` keeps the models that the twin brings, `rollout` says what is asked of them.
+    `spool` None: uncertain images are not kept. `workers` images are classified at once, `max_in_flight` received
+    ones are held at once; a connection is closed after `idle_seconds` without a whole request; a camera's answer waits
+    `handoff_wait` seconds at most for the spool. `policy` holds until the twin says otherwise. Without `url_hosts` no
+    image is fetched by URL, without a `prediction_key` none is asked for. `models` keeps the models that the twin
+    brings, `rollout` says what is asked of them.
     """
 
     model: Path
@@ -32,8 +34,10 @@ class Settings:
     spool_limits: Limits = field(default_factory=Limits)
     state: Path = Path("state")
     max_body: int = MAX_BODY
+    max_pixels: int = MAX_PIXELS
     workers: int = 1
     max_in_flight: int = 64
+    idle_seconds: float = 75.0
     handoff_wait: float = 0.05
     summary_seconds: float = 60.0
     url_hosts: Hosts | None = None

@@ -23,7 +23,9 @@ class Thresholds:
 
     def apply(self, desired: Mapping[str, Any]) -> dict[str, str]:
         """Take the policy of a twin's desired section; per refused field the reason, the old value being kept."""
-        asked = desired.get("policy") or {}
+        asked = desired.get("policy")
+        if asked is None:
+            asked = {}
         if isinstance(asked, Mapping):
             asked = self._start.to_reported() | dict(asked)
         policy, refused = Policy.from_desired(asked, self.policy)

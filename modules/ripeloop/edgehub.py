@@ -139,7 +139,11 @@ class EdgeHub:
         while True:
             self._posted.clear()
             behind = [number for number, n in tries.items() if n >= TRIES_IN_A_ROW]
-            letter = await asyncio.to_thread(self._mailbox.next, behind)
+            try:
+                letter = await asyncio.to_thread(self._mailbox.next, behind)
+            except Offline:  # the mailbox has said it
+                await asyncio.sleep(self._limits.retry)
+                continue
             if letter is None:
                 await self._posted.wait()
                 continue

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from ripeloop.errors import BadRecord
+
+MAX_TEXT = 1024  # characters of a tag, a model's version, a content type
+FIRST_YEAR = 1970  # a clock that was never set starts here
+ROUNDING = 0.01  # a probability may be this far outside of 0 to 1: models of half precision are
+
+_REASON = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,22 +58,19 @@ class Flagged:
 
     @classmethod
     def from_json(cls, data: bytes) -> Flagged:
-        """The record in `data`; unknown fields are ignored. Raises BadRecord."""
+        """The record in `data`; unknown fields are ignored. Raises BadRecord, whatever `data` is."""
         try:
             fields: dict[str, Any] = json.loads(data)
-            record = cls(
+            return cls(
                 id=_image_id(fields["id"]),
-                captured_at=parse_time(fields["capturedAt"]),
-                reason=str(fields["reason"]),
-                predictions=tuple(
-                    Prediction(str(p["tag"]), float(p["probability"])) for p in fields.get("predictions", ())
-                ),
-                model=str(fields.get("model", "")),
-                content_type=str(fields.get("contentType", "application/octet-stream")),
+                captured_at=_moment(fields["capturedAt"]),
+                reason=_reason(fields["reason"]),
+                predictions=tuple(_prediction(one) for one in fields.get("predictions", ())),
+                model=_text(fields.get("model", "")),
+                content_type=_text(fields.get("contentType", "application/octet-stream")),
             )
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise BadRecord(f"not the record of a flagged image: {error!r}") from error
-        return record
+        except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError) as error:
+            raise BadRecord(f"not the record of a flagged image: {repr(error)[:200]}") from error
 
 
 def image_id(image: bytes) -> str:
@@ -84,10 +88,40 @@ def parse_time(text: str) -> datetime:
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError(f"{text!r} has no time zone")
-    return moment.astimezone(UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(f"{text!r} is no time in UTC") from error
 
 
 def _image_id(value: object) -> str:
     if not isinstance(value, str) or len(value) != 64 or set(value) - set("0123456789abcdef"):
         raise ValueError(f"{value!r} is not an image id")
+    return value
+
+
+def _moment(value: str) -> datetime:
+    moment = parse_time(value)
+    if moment.year < FIRST_YEAR:
+        raise ValueError(f"{value!r} is before there were cameras like ours")
+    return moment
+
+
+def _reason(value: object) -> str:
+    if not isinstance(value, str) or not _REASON.fullmatch(value):
+        raise ValueError(f"the reason {value!r} is not one short word")
+    return value
+
+
+def _prediction(fields: dict[str, Any]) -> Prediction:
+    tag, probability = fields["tag"], fields["probability"]
+    if isinstance(probability, bool) or not -ROUNDING <= probability <= 1 + ROUNDING:  # neither is true of nan
+        raise ValueError(f"{probability!r} is no probability")
+    return Prediction(_text(tag), min(max(float(probability), 0.0), 1.0))
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or len(value) > MAX_TEXT:
+        raise ValueError(f"{value!r} is not a text of at most {MAX_TEXT} characters")
+    value.encode()  # half a surrogate pair, which JSON can spell, fits into no database and no header
     return value

@@ -6,7 +6,9 @@ rename, so there is never an image without its record. The spool is the truth; m
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,9 +19,13 @@ from ripeloop import disk
 from ripeloop.errors import BadRecord, NotFound, SpoolFull
 from ripeloop.prediction import Flagged, image_id
 
+log = logging.getLogger(__name__)
+
 SUFFIX = ".sample"
 RECOUNT_SECONDS = 5.0
 STALE_SECONDS = 3600.0
+
+_NAME = re.compile(r"[0-9a-f]{64}\.sample")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +36,21 @@ class Limits:
     images: int = 10_000
 
 
-class Spool:
-    """The spool in `folder`, which is made if missing. Safe to use from threads and from two processes at once."""
+ASIDE = Limits(bytes=64 * 1024 * 1024, images=100)
 
-    def __init__(self, folder: Path, limits: Limits = Limits()) -> None:
+
+class Spool:
+    """The spool in `folder`, which is made if missing. Safe to use from threads and from two processes at once.
+
+    Whatever else lies in the folder is left alone and counts for nothing.
+    """
+
+    def __init__(self, folder: Path, limits: Limits = Limits(), aside: Limits = ASIDE) -> None:
         self.folder = folder
         self.limits = limits
         self.aside = folder / "aside"
+        self._aside_limits = aside
+        self._removed = 0
         self.aside.mkdir(parents=True, exist_ok=True)
         self._clear_unfinished()
         self._counted_at = float("-inf")
@@ -76,6 +90,11 @@ class Spool:
         waiting = [(stat.st_mtime_ns, entry.name) for entry in self._entries() if (stat := _stat(entry))]
         return [name.removesuffix(SUFFIX) for _, name in sorted(waiting)]
 
+    def strangers(self) -> set[str]:
+        """The names that end as an image's do, and are none: no id, or no file."""
+        with os.scandir(self.folder) as entries:
+            return {entry.name for entry in entries if entry.name.endswith(SUFFIX) and not _is_image(entry)}
+
     def take(self, id_: str) -> tuple[Flagged, bytes]:
         """The record and the image of `id_`; they stay until `remove`. Raises NotFound, BadRecord."""
         try:
@@ -94,16 +113,31 @@ class Spool:
         self._path(id_).unlink(missing_ok=True)
 
     def set_aside(self, id_: str) -> Path:
-        """Move a file that cannot be read to `aside/`, out of everybody's way but not lost; its new place."""
+        """Move a file that cannot be read to `aside/`, out of everybody's way but not lost; its new place.
+
+        There the oldest make room for it.
+        """
         kept = self.aside / self._path(id_).name
         with suppress(FileNotFoundError):
             self._path(id_).replace(kept)
+        self._trim(kept)
         return kept
 
     def usage(self) -> tuple[int, int]:
         """The bytes and the images that wait now."""
         sizes = [stat.st_size for entry in self._entries() if (stat := _stat(entry))]
         return sum(sizes), len(sizes)
+
+    def _trim(self, newest: Path) -> None:
+        files = {Path(entry): stat for entry in os.scandir(self.aside) if entry.is_file() and (stat := _stat(entry))}
+        images, size = len(files), sum(stat.st_size for stat in files.values())
+        for path in sorted(files.keys() - {newest}, key=lambda path: files[path].st_ctime_ns):  # when it came here
+            if images <= self._aside_limits.images and size <= self._aside_limits.bytes:
+                break
+            path.unlink(missing_ok=True)
+            images, size = images - 1, size - files[path].st_size
+            self._removed += 1
+            log.warning("%s is full, its oldest file is removed, the %d. since the start", self.aside, self._removed)
 
     def _make_room(self, size: int) -> None:
         if not self._fits(size) or time.monotonic() - self._counted_at > RECOUNT_SECONDS:
@@ -117,7 +151,7 @@ class Spool:
 
     def _entries(self) -> Iterator[os.DirEntry[str]]:
         with os.scandir(self.folder) as entries:
-            yield from (entry for entry in entries if entry.name.endswith(SUFFIX))
+            yield from (entry for entry in entries if _is_image(entry))
 
     def _path(self, id_: str) -> Path:
         return self.folder / f"{id_}{SUFFIX}"
@@ -126,8 +160,12 @@ class Spool:
         """Remove what a killed writer left half written; a file still being written is younger than that."""
         for path in self.folder.glob("*.tmp"):
             with suppress(FileNotFoundError):
-                if time.time() - path.stat().st_mtime > STALE_SECONDS:
+                if path.is_file() and time.time() - path.stat().st_mtime > STALE_SECONDS:
                     path.unlink()
+
+
+def _is_image(entry: os.DirEntry[str]) -> bool:
+    return _NAME.fullmatch(entry.name) is not None and entry.is_file(follow_symlinks=False)
 
 
 def _stat(entry: os.DirEntry[str]) -> os.stat_result | None:

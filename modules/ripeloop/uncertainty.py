@@ -14,6 +14,8 @@ NARROW_MARGIN = "narrow_margin"
 HIGH_ENTROPY = "high_entropy"
 AUDIT = "audit"
 
+MOST_ENTROPY = 1000.0  # nats; no model has the tags for more
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -94,8 +96,9 @@ def _camel(name: str) -> str:
 
 
 def _reason_to_refuse(name: str, value: object) -> str | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return f"must be a number, not {value!r}"
-    if value < 0 or (name != "max_entropy" and value > 1):
-        return f"must be {'0 or more' if name == 'max_entropy' else 'between 0 and 1'}, not {value!r}"
+    most = MOST_ENTROPY if name == "max_entropy" else 1
+    if not 0 <= value <= most:  # nor is nan
+        return f"must be between 0 and {most:g}, not {value!r}"
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -19,15 +20,17 @@ from ripeloop.hub import Hub, Method, open_hub
 from ripeloop.spool import Spool
 from sampler.inbox import Inbox
 from sampler.outbox import Outbox
+from sampler.rebuild import rebuild
 from sampler.retention import Retention
 from sampler.settings import LOCAL_API_VERSION, Settings
-from sampler.steering import Steering, Wheel
+from sampler.steering import MOST_MINUTES, Steering, Wheel
 from sampler.summary import status, tell
 from sampler.upload import Uploader
 
 log = logging.getLogger("sampler")
 
 INPUT = "uncertain"
+MOST_SECONDS = 24 * 3600.0
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -56,12 +59,17 @@ async def sample(settings: Settings) -> None:
         inbox = Inbox(spool, outbox, local, device=hub.device, steering=wheel.now, kept=uploader.wake)
         retention = Retention(outbox, spool, local, steering=wheel.now)
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
-        tasks.create_task(inbox.run(settings.scan_seconds))
+        tasks.create_task(_keep(outbox, local, inbox, settings.scan_seconds))
         tasks.create_task(uploader.run())
         tasks.create_task(retention.run(settings.scan_seconds))
         tasks.create_task(_wake(hub, inbox))
         tasks.create_task(wheel.follow(hub, uploader.wake))
         tasks.create_task(tell(hub, current, settings.summary_seconds))
+
+
+async def _keep(outbox: Outbox, local: Blobs, inbox: Inbox, scan_seconds: float) -> None:
+    await rebuild(outbox, local, scan_seconds)  # first, or an image it knows would be kept a second time
+    await inbox.run(scan_seconds)
 
 
 def _methods(current: Callable[[], Any], uploader: Uploader) -> dict[str, Method]:
@@ -105,7 +113,19 @@ def _spool(folder: Path) -> Spool:
 
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
-_SECONDS = click.FloatRange(min=0, min_open=True)
+
+
+class _Number(click.FloatRange):
+    """A range that holds no nan."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return number
+
+
+_SECONDS = _Number(min=0, max=MOST_SECONDS, min_open=True)
 _STORE = "a connection string, a container's SAS URL, or a folder"
 
 
@@ -127,7 +147,7 @@ def _option(name: str, default: Any, type_: Any, help_: str) -> Callable[[Comman
 @_option("--scan-seconds", 5.0, _SECONDS, "Seconds between looks into the spool without a message.")
 @_option("--max-per-hour", 0, click.IntRange(0, 1_000_000), "Images kept in an hour at most; 0: no limit.")
 @_option("--upload-concurrency", 4, click.IntRange(1, 64), "Images uploaded at once.")
-@_option("--uploaded-minutes", 60.0, click.FloatRange(min=0), "Minutes an uploaded image stays in the local store.")
+@_option("--uploaded-minutes", 60.0, _Number(0, MOST_MINUTES), "Minutes an uploaded image stays in the local store.")
 @_option("--summary-seconds", 60.0, _SECONDS, "Seconds between summaries to the cloud.")
 @process.log_options
 def main(log_level: str, log_json: bool, **options: Any) -> None:

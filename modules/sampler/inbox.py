@@ -49,6 +49,7 @@ class Inbox:
         self._kept = kept
         self._wake = asyncio.Event()
         self._trouble = ""
+        self._strangers: set[str] = set()
 
     def wake(self) -> None:
         """Look into the spool now."""
@@ -68,6 +69,7 @@ class Inbox:
         trouble = ""
         try:
             ids = await asyncio.to_thread(self._spool.ids)
+            self._say_strangers(await asyncio.to_thread(self._spool.strangers))
             known = await asyncio.to_thread(self._outbox.known, ids)
             for id_ in ids:
                 if id_ not in known or known[id_].safe:
@@ -84,14 +86,13 @@ class Inbox:
         except NotFound:
             return None
         except (BadRecord, PermissionError) as error:
-            await asyncio.to_thread(self._set_aside, id_, DAMAGED, error)
-            return None
+            return await asyncio.to_thread(self._set_aside, id_, DAMAGED, error)
         except OSError as error:
             return f"the spool file of {id_} cannot be read: {error}"
         if known is not None and known.captured_at == flagged.captured_at:
             await asyncio.to_thread(self._spool.remove, id_)
         elif not await asyncio.to_thread(self._dropped, flagged, known is not None):
-            await self._keep(flagged, image)
+            return await self._keep(flagged, image)
         return None
 
     def _dropped(self, flagged: Flagged, known: bool) -> bool:
@@ -100,7 +101,7 @@ class Inbox:
         if not self._outbox.was_dropped(flagged.id, captured_at):
             reason = reason_to_drop(
                 known=known,
-                kept_last_hour=self._outbox.kept_since(now - HOUR),
+                kept_last_hour=self._outbox.kept_between(now - HOUR, now),
                 max_per_hour=self._steering().max_per_hour,
             )
             if reason is None:
@@ -109,24 +110,35 @@ class Inbox:
         self._spool.remove(flagged.id)
         return True
 
-    async def _keep(self, flagged: Flagged, image: bytes) -> None:
+    async def _keep(self, flagged: Flagged, image: bytes) -> str | None:
         sample = Sample.of(flagged, image, device=self._device, now=datetime.now(UTC))
         try:
             await self._local.put(sample.blob, image, sample.metadata(), sample.content_type)
         except Denied:
             raise
         except Refused as error:
-            await asyncio.to_thread(self._set_aside, flagged.id, REFUSED, error)
-            return
+            return await asyncio.to_thread(self._set_aside, flagged.id, REFUSED, error)
         await asyncio.to_thread(self._outbox.add, sample)
         self._kept()
+        return None
 
-    def _set_aside(self, id_: str, reason: str, error: Exception) -> None:
+    def _set_aside(self, id_: str, reason: str, error: Exception) -> str | None:
         """Out of the way of the rest and counted; the file's own time tells one such file from a later one."""
-        with suppress(FileNotFoundError):
-            changed = (self._spool.folder / f"{id_}{SUFFIX}").stat().st_mtime
-            self._outbox.drop(id_, format_time(datetime.fromtimestamp(changed, UTC)), reason, datetime.now(UTC))
+        try:
+            changed = (self._spool.folder / f"{id_}{SUFFIX}").stat().st_mtime_ns  # any number: no date is made of it
+            self._outbox.drop(id_, f"{changed} ns", reason, datetime.now(UTC))
             log.warning("set aside as %s: %s", self._spool.set_aside(id_), error)
+        except FileNotFoundError:
+            return None
+        except OSError as trouble:
+            return f"{id_} cannot be set aside ({trouble}), and it is not to be kept: {error}"
+        return None
+
+    def _say_strangers(self, names: set[str]) -> None:
+        if new := sorted(names - self._strangers):
+            some = ", ".join(map(ascii, new[:3]))
+            log.warning("%d names in the spool are no images of the classifier and stay there, as %s", len(new), some)
+        self._strangers = names
 
     def _say(self, trouble: str) -> None:
         if trouble == self._trouble:

@@ -8,6 +8,7 @@ blocks: call it in a thread. It raises Offline when the disk does not take the c
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -23,7 +24,10 @@ from sqlite_utils.migrations import Migrations
 
 from ripeloop.errors import Offline, SettingsError
 from ripeloop.prediction import Prediction, format_time, parse_time
+from sampler.damage import set_aside
 from sampler.sample import Sample
+
+log = logging.getLogger(__name__)
 
 WAITING = "waiting"
 UPLOADED = "uploaded"
@@ -62,21 +66,21 @@ class Counters:
 
 
 class Outbox:
-    """The index in the file `path`, which is made or brought up to date. Safe to use from several threads."""
+    """The index in the file `path`, which is made or brought up to date. Safe to use from several threads.
+
+    A damaged file is set aside and a new one begun; until `completed`, a new one does not know of all samples.
+    Raises SettingsError.
+    """
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(path, check_same_thread=False)
+            self._db = _open_or_begin(path)
         except (OSError, sqlite3.OperationalError) as error:
             raise SettingsError(
-                f"the index cannot be kept in {path.parent} ({error}): let this user write there"
+                f"the index cannot be kept in {path.parent} ({error}): let this user write there, and is the disk full?"
             ) from None
-        self._db = Database(connection, execute_plugins=False)
-        self._db.enable_wal()
-        self._db.execute("PRAGMA synchronous=FULL")
-        self._migrate(path)
 
     def close(self) -> None:
         """Close the file; nothing may be called afterwards."""
@@ -89,6 +93,23 @@ class Outbox:
             before = db.conn.total_changes
             db.table("samples").insert(_to_row(sample), ignore=True)
             return db.conn.total_changes > before
+
+    def add_all(self, samples: Sequence[Sample]) -> int:
+        """Keep all of `samples`, to be uploaded; how many were none before."""
+        with self._change() as db:
+            before = db.conn.total_changes
+            db.table("samples").insert_all(map(_to_row, samples), ignore=True)
+            return db.conn.total_changes - before
+
+    def is_complete(self) -> bool:
+        """False for a new index, which may have to learn first what its predecessor knew."""
+        (row,) = self._rows("PRAGMA user_version", [])
+        return bool(row["user_version"])
+
+    def completed(self) -> None:
+        """The index knows all that the local store holds, and from now on it always will."""
+        with self._change() as db:
+            db.execute("PRAGMA user_version = 1")
 
     def drop(self, id_: str, captured_at: str, reason: str, now: datetime) -> None:
         """Count one flagging, named by image and time, as dropped; once, however often it is told."""
@@ -111,9 +132,10 @@ class Outbox:
                 found[row["id"]] = Known(parse_time(row["captured_at"]), bool(row["safe"]) or row["state"] == UPLOADED)
         return found
 
-    def kept_since(self, moment: datetime) -> int:
-        """How many samples were kept after `moment`."""
-        (row,) = self._rows("SELECT count(*) AS n FROM samples WHERE kept_at > ?", [format_time(moment)])
+    def kept_between(self, after: datetime, until: datetime) -> int:
+        """How many samples were kept in that time."""
+        query = "SELECT count(*) AS n FROM samples WHERE kept_at > ? AND kept_at <= ?"
+        (row,) = self._rows(query, [format_time(after), format_time(until)])
         return int(row["n"])
 
     def due(self, now: datetime, limit: int, after: Sample | None = None) -> list[Waiting]:
@@ -178,6 +200,16 @@ class Outbox:
         with self._change() as db:
             db.conn.executemany("UPDATE samples SET freed = 1 WHERE id = ?", [(id_,) for id_ in ids])
 
+    def leave_the_future(self, now: datetime) -> None:
+        """What the index says of later than `now` was now: the clock was ahead, and nothing shall wait for that day."""
+        moment = [format_time(now)] * 2
+        with self._change() as db:
+            db.execute("UPDATE samples SET put_at = ? WHERE safe = 0 AND state <> 'uploaded' AND put_at > ?", moment)
+            db.execute(
+                "UPDATE samples SET uploaded_at = ? WHERE state = 'uploaded' AND freed = 0 AND uploaded_at > ?", moment
+            )
+            db.execute("UPDATE drops SET dropped_at = ? WHERE dropped_at > ?", moment)
+
     def fold(self, dropped_before: datetime, still_here: Collection[str]) -> None:
         """Turn old drops into numbers: those that cannot be told again, for their images left the spool long ago."""
         old = "dropped_at <= ? AND id NOT IN (SELECT value FROM json_each(?))"
@@ -219,14 +251,41 @@ class Outbox:
         with self._change() as db:
             return list(db.query(query, values))
 
-    def _migrate(self, path: Path) -> None:
-        unknown = {done.name for done in _migrations.applied(self._db)} - {step.__name__ for step in _STEPS}
-        if unknown:
-            self._db.close()
-            raise SettingsError(f"a newer sampler wrote {path}: run that version, or give this one a new state folder")
-        self._db.conn.execute("BEGIN IMMEDIATE")  # two samplers may start at once while one is replaced
-        _migrations.apply(self._db)
-        self._db.commit()
+
+def _open_or_begin(path: Path) -> Database:
+    """Raises SettingsError, OSError, and OperationalError where nothing is wrong with the file itself."""
+    try:
+        return _open(path)
+    except sqlite3.OperationalError:
+        raise
+    except sqlite3.DatabaseError as error:
+        log.error("the index is damaged (%s): a new one is begun, the old is kept as %s", error, set_aside(path))
+        return _open(path)
+
+
+def _open(path: Path) -> Database:
+    connection = sqlite3.connect(path, check_same_thread=False)
+    try:
+        db = Database(connection, execute_plugins=False)
+        db.enable_wal()
+        db.execute("PRAGMA synchronous=FULL")
+        (found,) = db.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            raise sqlite3.DatabaseError(found)
+        _migrate(db, path)
+    except (sqlite3.Error, SettingsError):
+        connection.close()
+        raise
+    return db
+
+
+def _migrate(db: Database, path: Path) -> None:
+    unknown = {done.name for done in _migrations.applied(db)} - {step.__name__ for step in _STEPS}
+    if unknown:
+        raise SettingsError(f"a newer sampler wrote {path}: run that version, or give this one a new state folder")
+    db.conn.execute("BEGIN IMMEDIATE")  # two samplers may start at once while one is replaced
+    _migrations.apply(db)
+    db.commit()
 
 
 _STATES = "SELECT state, count(*) AS n, sum(size) AS bytes FROM samples GROUP BY state"

@@ -13,7 +13,7 @@ from ripeloop.prediction import image_id
 from ripeloop.spool import Spool
 from sampler.outbox import Outbox
 from sampler.sample import Sample
-from sampler.steering import Steering
+from sampler.steering import MOST_MINUTES, Steering
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +46,7 @@ class Retention:
         while True:
             trouble = ""
             try:
+                await asyncio.to_thread(self._outbox.leave_the_future, datetime.now(UTC))
                 await self.prove()
                 await self.free()
             except (Offline, Refused, OSError) as error:
@@ -67,7 +68,7 @@ class Retention:
 
     async def free(self) -> None:
         """Delete the local blobs of samples that were uploaded long enough ago."""
-        before = datetime.now(UTC) - timedelta(minutes=self._steering().uploaded_minutes)
+        before = datetime.now(UTC) - timedelta(minutes=min(self._steering().uploaded_minutes, MOST_MINUTES))
         while samples := await asyncio.to_thread(self._outbox.expired, before, PAGE):
             for sample in samples:
                 await self._local.delete(sample.blob)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import string
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
+from ripeloop.blobs import Blob
+from ripeloop.errors import BadRecord
 from ripeloop.prediction import Flagged, Prediction, format_time
 
 MAX_PREDICTIONS_BYTES = 4096
@@ -21,6 +25,8 @@ _KINDS = (
     (b"GIF8", ".gif", "image/gif"),
 )
 _UNKNOWN = (".bin", "application/octet-stream")
+
+_NAME = re.compile(r"(?P<device>[^/]+)/(?P<day>\d{4}/\d\d/\d\d)/(?P<id>[0-9a-f]{64})(?P<ending>\.[a-z]+)")
 
 _PRINTABLE = string.ascii_letters + string.digits + string.punctuation + " "
 _HEADER_SAFE = _PRINTABLE.replace("%", "")
@@ -59,6 +65,27 @@ class Sample:
             kept_at=now,
         )
 
+    @classmethod
+    def of_blob(cls, blob: Blob) -> Sample:
+        """The sample stored as `blob`, as far as its name and its metadata tell. Raises BadRecord for a stranger."""
+        parts = _NAME.fullmatch(blob.name)
+        if parts is None:
+            raise BadRecord(f"no sampler named the blob {blob.name!r}")
+        flagged = _record(parts["id"], parts["day"], blob.metadata)
+        content_type = next((kind for _, ending, kind in _KINDS if ending == parts["ending"]), _UNKNOWN[1])
+        return cls(
+            id=flagged.id,
+            captured_at=flagged.captured_at,
+            reason=flagged.reason,
+            predictions=flagged.predictions,
+            model=flagged.model,
+            device=unquote(parts["device"]),
+            blob=blob.name,
+            content_type=content_type,
+            size=blob.size,
+            kept_at=flagged.captured_at,
+        )
+
     def metadata(self) -> dict[str, str]:
         """The record as blob metadata: ASCII, `%` escapes what is not, empty values left out."""
         ranked = sorted(self.predictions, key=lambda p: p.probability, reverse=True)
@@ -77,6 +104,24 @@ class Sample:
 def kind_of(image: bytes) -> tuple[str, str]:
     """The file name's ending and the content type, such as `.jpg` and `image/jpeg`."""
     return next(((ending, kind) for start, ending, kind in _KINDS if image.startswith(start)), _UNKNOWN)
+
+
+def _record(id_: str, day: str, metadata: Mapping[str, str]) -> Flagged:
+    """What `metadata` says, or where that is damaged what the name says alone. Raises BadRecord."""
+    bare = {"id": id_, "capturedAt": f"{day.replace('/', '-')}T00:00:00Z", "reason": "unknown"}
+    try:
+        words = {key: unquote(word) for key, word in metadata.items()}
+        pairs = json.loads(words["predictions"])
+        told = {
+            "id": id_,
+            "capturedAt": words["capturedat"],
+            "reason": words["reason"],
+            "model": words.get("model", ""),
+            "predictions": [{"tag": tag, "probability": probability} for tag, probability in pairs],
+        }
+        return Flagged.from_json(json.dumps(told).encode())
+    except (BadRecord, KeyError, ValueError, TypeError, AttributeError, RecursionError):
+        return Flagged.from_json(json.dumps(bare).encode())
 
 
 def _predictions(ranked: list[Prediction]) -> str:

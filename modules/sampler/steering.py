@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,6 +12,7 @@ from ripeloop.hub import Hub
 log = logging.getLogger(__name__)
 
 MAX_REASON = 200  # characters; reported properties are small
+MOST_MINUTES = 10 * 365 * 24 * 60.0  # ten years: what is longer is a slip, and soon no date any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,10 @@ def steer(
     values: dict[str, Any] = {}
     refused: dict[str, dict[str, str | None]] = {}
     for section, wire, name, reason_to_refuse in _FIELDS:
-        found = desired.get(section) or {}
+        found = desired.get(section)
         reason: str | None = None
+        if found is None:
+            found = {}
         if not isinstance(found, Mapping):
             reason = f"{section} must be an object, not {found!r}"
         elif wire not in found:
@@ -87,8 +89,8 @@ def _whole(least: int, most: int) -> Callable[[object], str | None]:
 
 
 def _minutes(value: object) -> str | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
-        return f"must be a number of minutes, 0 or more, not {value!r}"
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MOST_MINUTES:  # nor is nan
+        return f"must be a number of minutes from 0 to {MOST_MINUTES:.0f}, not {value!r}"
     return None
 
 
