@@ -1,5 +1,8 @@
 """Fixtures live beside what they start: `azurite.py` a blob server, `edge.py` the local edge runtime."""
 
+import os
+import sys
+
 import pytest
 
 pytest_plugins = ["azurite", "edge", "hubs", "serving"]
@@ -20,3 +23,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if SERVERS & set(getattr(item, "fixturenames", ())) or item.path.stem in PROGRAMS:
             item.add_marker(pytest.mark.slow)
+
+
+_ended = pytest.StashKey[int]()
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    session.config.stash[_ended] = int(exitstatus)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End now: Python would wait for the threads of azure-iot-device, and one whose hub was killed may never end."""
+    if _ended in config.stash:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(config.stash[_ended])
