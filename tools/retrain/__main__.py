@@ -12,7 +12,11 @@ from typing import Any, TypeVar
 
 import click
 from rich.console import Console
+from rich.progress import Progress
 
+from retrain.compare import Comparison, find_images
+from retrain.compare import compare as compare_sides
+from retrain.endpoints import cloud_side, edge_side
 from retrain.fleet import Fleet
 from retrain.manifest import read_manifest
 from retrain.samples import Arrived, arrived, folder_of
@@ -27,7 +31,7 @@ from retrain.settings import (
     json_option,
 )
 from retrain.standing import Standing, settings
-from retrain.tables import show_arrived, show_standings
+from retrain.tables import show_arrived, show_comparison, show_standings
 from ripeloop import log as logs
 from ripeloop.blobs import Blobs, open_blobs
 from ripeloop.errors import Offline, Refused, RipeloopError, SettingsError
@@ -149,6 +153,80 @@ def deploy(file: Path, device: str, hub: str, hub_ca: Path | None) -> None:
     click.echo(f"{device} will run {file}; `ripeloop status --device {device}` shows when it does")
 
 
+@main.command(epilog=ENDS)
+@click.argument("images", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--edge",
+    default="http://localhost:8080",
+    envvar="RIPELOOP_EDGE",
+    show_envvar=True,
+    metavar="ADDRESS",
+    help="The classifier nearby.",
+)
+@click.option(
+    "--cloud",
+    required=True,
+    envvar="RIPELOOP_CLOUD",
+    show_envvar=True,
+    metavar="ADDRESS",
+    help="The published iteration's Prediction URL, as Custom Vision shows it.",
+)
+@click.option(
+    "--key",
+    required=True,
+    envvar="RIPELOOP_PREDICTION_KEY",
+    show_envvar=True,
+    help=f"Its Prediction-Key. {KEEP_KEYS}",
+)
+@click.option(
+    "--edge-key",
+    default="",
+    envvar="RIPELOOP_EDGE_KEY",
+    show_envvar=True,
+    show_default=False,
+    help="The classifier's Prediction-Key, where it wants one.",
+)
+@click.option(
+    "--tolerance",
+    default=0.02,
+    type=click.FloatRange(0, 1),
+    envvar="RIPELOOP_TOLERANCE",
+    show_envvar=True,
+    help="How far apart two probabilities may be before the answers differ.",
+)
+@json_option
+def compare(images: tuple[Path, ...], as_json: bool, **asked: Any) -> None:
+    """Edge or cloud? Post IMAGES (files or folders) to both: latency side by side, and every answer that differs.
+
+    Images are posted one at a time, and neither side keeps them. Each call to the cloud may cost money.
+
+    \b
+    Example:
+      export RIPELOOP_PREDICTION_KEY=...
+      ripeloop compare --cloud "$PREDICTION_URL" pictures/
+      ripeloop compare --edge http://line-1:8080 --cloud "$PREDICTION_URL" --json a.jpg b.jpg
+    """
+    found = _told(_compared(images, **asked))
+    if as_json:
+        click.echo(json.dumps(found.to_json(), indent=2))
+    else:
+        show_comparison(found)
+    if found.different:
+        sys.exit(NOT_AS_WANTED)
+
+
+async def _compared(
+    images: tuple[Path, ...], edge: str, cloud: str, key: str, edge_key: str, tolerance: float
+) -> Comparison:
+    sides = edge_side(edge, edge_key), cloud_side(cloud, key)
+    found = find_images(images)
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("asking both", total=len(found))
+        return await compare_sides(
+            *sides, found, tolerance=tolerance, seen=lambda count: progress.update(task, completed=count)
+        )
+
+
 async def _standings(hub: Hub, device: str, modules: tuple[str, ...]) -> list[Standing]:
     async with Fleet.open(hub.connection_string, hub.ca_file) as fleet:
         return [await _standing(fleet, device, module) for module in modules]
@@ -179,9 +257,14 @@ async def _deploy(hub: Hub, device: str, file: Path) -> None:
 
 def _run(work: Coroutine[Any, Any, Answer], doing: str) -> Answer:
     """The answer of `work`, with a spinner on a terminal; a failure is one line and an exit code."""
+    with Console(stderr=True).status(doing):
+        return _told(work)
+
+
+def _told(work: Coroutine[Any, Any, Answer]) -> Answer:
+    """The answer of `work`; a failure is one line and an exit code."""
     try:
-        with Console(stderr=True).status(doing):
-            return asyncio.run(work)
+        return asyncio.run(work)
     except RipeloopError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(_code(error))

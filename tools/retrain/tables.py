@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from retrain.compare import Comparison, Latency
+from retrain.endpoints import Said
 from retrain.samples import Arrived
 from retrain.standing import AS_WANTED, Standing, leaves
 
@@ -47,6 +49,37 @@ def show_arrived(arrived: Arrived) -> None:
         for sample in arrived.newest:
             table.add_row(*map(_text, (sample.name, sample.reason, sample.tag, sample.model)))
         console.print(table)
+
+
+def show_comparison(comparison: Comparison) -> None:
+    """The latencies side by side, and every image whose answers differ."""
+    console, edge, cloud = _console(), comparison.edge, comparison.cloud
+    table = Table(f"{len(comparison.pairs)} images", "edge", "cloud", "cloud / edge")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    table.add_row("answered", str(edge.answered), str(cloud.answered))
+    table.add_row("refused", str(edge.refused), str(cloud.refused))
+    for word, one, other in (("p50", edge.p50, cloud.p50), ("p99", edge.p99, cloud.p99)):
+        both = edge.answered and cloud.answered
+        table.add_row(f"{word}, ms", _ms(edge, one), _ms(cloud, other), f"{other / one:.1f} x" if both else "-")
+    console.print(table)
+    if not comparison.different:
+        console.print(f"the answers are the same; no probability is over {comparison.tolerance:g} apart")
+        return
+    table = Table(f"{len(comparison.different)} differ", "edge", "cloud", "apart")
+    for pair in comparison.different:
+        style = "yellow" if pair.edge.tag != pair.cloud.tag else None
+        words = (pair.image, _answered(pair.edge), _answered(pair.cloud), f"{pair.apart:.3f}")
+        table.add_row(*map(_text, words), style=style)
+    console.print(table)
+
+
+def _ms(latency: Latency, seconds: float) -> str:
+    return f"{seconds * 1000:.1f}" if latency.answered else "-"
+
+
+def _answered(said: Said) -> str:
+    return said.refusal or f"{said.tag} {said.probabilities[said.tag]:.3f}"
 
 
 def _show_counts(console: Console, word: str, counts: dict[str, Any]) -> None:
