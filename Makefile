@@ -14,7 +14,7 @@ export UV_PYTHON_DOWNLOADS := never
 export DEMO_IMAGES = $(value IMAGES)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test format lint pytest newer clean
+.PHONY: help demo test bench format lint pytest newer clean fuzz
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -23,6 +23,15 @@ demo: .venv/demo ## watch the whole system on this computer; IMAGES=DIR for your
 	@$(RUN)/python -m demo
 
 test: lint pytest newer ## run every check
+
+bench: export BENCH_CLASSIFIER_QUICK = $(QUICK)
+bench: export BENCH_CLASSIFIER_ANYWAY = $(ANYWAY)
+bench: export BENCH_CLASSIFIER_ROUNDS = $(ROUNDS)
+bench: export BENCH_CLASSIFIER_SOAK = $(SOAK)
+bench: export BENCH_CLASSIFIER_REPORT = $(value REPORT)
+bench: export BENCH_CLASSIFIER_IMAGES = $(value IMAGES)
+bench: .venv/bench ## how fast the classifier is; QUICK=1 in two minutes, SOAK=50000, REPORT=docs, IMAGES=DIR
+	@$(RUN)/python -m bench classifier
 
 lint: .venv/test ## formatting, style, types and layers
 	$(RUN)/ruff format --check .
@@ -33,6 +42,9 @@ lint: .venv/test ## formatting, style, types and layers
 pytest: .venv/test ## the tests
 	@$(RUN)/python tests/azurite.py
 	$(RUN)/pytest
+
+fuzz: .venv/test ## post damaged images and forms for about ten minutes
+	FUZZ_EXAMPLES=40000 FUZZ_LAST=.cache/fuzzed $(RUN)/pytest tests/test_fuzz.py -o timeout=0 -o faulthandler_timeout=0
 
 newer: .venv/test ## the quick tests again on each newer Python found here
 	@sh tests/newer.sh $(UV)
@@ -54,6 +66,10 @@ $(UV):
 	@$(UV) sync --frozen --inexact --python .uv/bin/python $(EXTRAS)
 	@touch $@
 
+.venv/bench: $(UV) uv.lock pyproject.toml
+	@$(UV) sync --frozen --inexact --python .uv/bin/python $(EXTRAS) --group bench
+	@touch $@
+
 .venv/test: $(UV) uv.lock pyproject.toml
 	@$(UV) sync --frozen --python .uv/bin/python $(EXTRAS) --all-groups
-	@touch $@ .venv/demo
+	@touch $@ .venv/demo .venv/bench

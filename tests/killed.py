@@ -21,6 +21,7 @@ from classifier.rollout import Rollout, RolloutSettings
 from classifier.shelf import Shelf
 from classifier.start import Sources, begin
 from classifier.wanted import Wanted
+from ripeloop.uncertainty import Policy
 from wire import Wire
 
 STEP = ""
@@ -54,9 +55,9 @@ class Dying(Shelf):
 
 
 class DyingLive(Live):
-    def swap(self, model: Model) -> None:
+    def swap(self, model: Model, terms: Policy | None = None) -> None:
         reached("before swap")
-        super().swap(model)
+        super().swap(model, terms)
         reached("after swap")
 
 

@@ -17,6 +17,7 @@ from msrest.authentication import ApiKeyCredentials
 from classifier.classify import Classifier
 from classifier.export import read
 from classifier.handoff import Handoff
+from classifier.live import Live
 from classifier.model import Model, load
 from classifier.summary import Counts
 from classifier.thresholds import Thresholds
@@ -43,7 +44,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 @pytest.fixture
 def classifier(loaded: Model) -> Classifier:
-    return Classifier(loaded, Counts(), Thresholds(Policy()))
+    return Classifier(Live(loaded), Counts(), Thresholds(Policy()))
 
 
 @asynccontextmanager
@@ -145,7 +146,7 @@ async def test_what_the_package_does_not_know_stays_empty(tmp_path: Path) -> Non
     content = files()
     del content["cvexport.manifest"]
     model = load(zipped(tmp_path / "e.zip", content))
-    async with asking(Classifier(model, Counts(), Thresholds(Policy()))) as ask:
+    async with asking(Classifier(Live(model), Counts(), Thresholds(Policy()))) as ask:
         answer = await ask("classify_image", picture())
     assert (answer.project, answer.iteration) == (ASKED, "")
     assert {p.tag_name: p.tag_id for p in answer.predictions} == dict.fromkeys(TAGS, "")
@@ -154,7 +155,7 @@ async def test_what_the_package_does_not_know_stays_empty(tmp_path: Path) -> Non
 async def test_nostore_never_flags_and_the_other_does(loaded: Model, tmp_path: Path) -> None:
     counts, spool = Counts(), Spool(tmp_path)
     handoff = Handoff(spool, Wire(), counts)
-    classifier = Classifier(loaded, counts, Thresholds(Policy()), handoff)
+    classifier = Classifier(Live(loaded), counts, Thresholds(Policy()), handoff)
     async with handoff.running(), asking(classifier) as ask:
         await ask("classify_image", unsure_picture(1))
         await ask("classify_image_with_no_store", unsure_picture(2))

@@ -20,6 +20,7 @@ from aiohttp.test_utils import TestClient
 from classifier.classify import Classifier
 from classifier.guard import Limits, OncePerMinute
 from classifier.handoff import Handoff
+from classifier.live import Live
 from classifier.model import Model, load
 from classifier.summary import Counts
 from classifier.thresholds import Thresholds
@@ -44,7 +45,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 @pytest.fixture
 async def client(loaded: Model) -> AsyncIterator[TestClient[Any, Any]]:
-    async with serving(Classifier(loaded, Counts(), Thresholds(Policy()))) as client:
+    async with serving(Classifier(Live(loaded), Counts(), Thresholds(Policy()))) as client:
         yield client
 
 
@@ -133,7 +134,7 @@ async def half_a_post(client: TestClient[Any, Any]) -> asyncio.StreamWriter:
 
 async def test_clients_that_send_half_a_body_take_no_place_from_a_camera(loaded: Model) -> None:
     counts = Counts()
-    async with serving(Classifier(loaded, counts, Thresholds(Policy()), max_in_flight=1)) as client:
+    async with serving(Classifier(Live(loaded), counts, Thresholds(Policy()), max_in_flight=1)) as client:
         halves = [await half_a_post(client) for _ in range(3)]
         await asyncio.sleep(0.1)
         async with client.post("/image", data=picture()) as response:
@@ -146,7 +147,7 @@ async def test_clients_that_send_half_a_body_take_no_place_from_a_camera(loaded:
 
 async def test_bodies_on_their_way_in_are_bounded_and_one_that_leaves_makes_room(loaded: Model) -> None:
     limits = Limits(MAX_BODY, count=2)
-    async with serving(Classifier(loaded, Counts(), Thresholds(Policy())), limits) as client:
+    async with serving(Classifier(Live(loaded), Counts(), Thresholds(Policy())), limits) as client:
         halves = [await half_a_post(client) for _ in range(2)]
         await asyncio.sleep(0.1)
         for status in (503, 200):
@@ -160,7 +161,7 @@ async def test_bodies_on_their_way_in_are_bounded_and_one_that_leaves_makes_room
 
 async def test_bytes_on_their_way_in_are_bounded(loaded: Model) -> None:
     limits = Limits(MAX_BODY, together=500)
-    async with serving(Classifier(loaded, Counts(), Thresholds(Policy())), limits) as client:
+    async with serving(Classifier(Live(loaded), Counts(), Thresholds(Policy())), limits) as client:
         half = await half_a_post(client)
         await asyncio.sleep(0.1)
         async with client.post("/image", data=bytes(500)) as response:
@@ -178,7 +179,7 @@ async def test_a_body_that_trickles_is_refused_and_one_that_is_slow_is_taken(loa
             yield image[at : at + 50]
             await asyncio.sleep(pause)
 
-    async with serving(Classifier(loaded, Counts(), Thresholds(Policy())), limits) as client:
+    async with serving(Classifier(Live(loaded), Counts(), Thresholds(Policy())), limits) as client:
         async with client.post("/image", data=slowly(0.25)) as response:
             assert response.status == 200
         reader, writer = await asyncio.open_connection(client.host, client.port)
@@ -227,7 +228,7 @@ async def test_more_than_may_be_in_flight_are_told_to_come_again(tmp_path: Path)
     slow = load(zipped(tmp_path / "e.zip", files(model())))
     counts = Counts()
     big = picture(size=(3000, 3000))
-    async with serving(Classifier(slow, counts, Thresholds(Policy()), max_in_flight=2)) as client:
+    async with serving(Classifier(Live(slow), counts, Thresholds(Policy()), max_in_flight=2)) as client:
 
         async def post() -> tuple[int, str | None]:
             async with client.post("/image", data=big) as response:
@@ -245,7 +246,7 @@ async def test_nostore_never_flags_and_the_others_do(loaded: Model, tmp_path: Pa
     counts, hub, spool = Counts(), Wire(), Spool(tmp_path)
     handoff = Handoff(spool, hub, counts)
     images = {route: unsure_picture(n) for n, route in enumerate(IMAGE_ROUTES)}
-    async with handoff.running(), serving(Classifier(loaded, counts, Thresholds(Policy()), handoff)) as client:
+    async with handoff.running(), serving(Classifier(Live(loaded), counts, Thresholds(Policy()), handoff)) as client:
         for route, image in images.items():
             async with client.post(route, data=image) as response:
                 assert response.status == 200
@@ -258,7 +259,7 @@ async def test_what_is_flagged_carries_all_the_sampler_needs(loaded: Model, tmp_
     counts, hub, spool = Counts(), Wire(), Spool(tmp_path)
     handoff = Handoff(spool, hub, counts)
     image = unsure_picture(1)
-    classifier = Classifier(loaded, counts, Thresholds(Policy(audit_share=0)), handoff, chance=lambda: 0.5)
+    classifier = Classifier(Live(loaded), counts, Thresholds(Policy(audit_rate=0)), handoff, chance=lambda: 0.5)
     async with handoff.running(), serving(classifier) as client:
         async with client.post("/image", data=picture("red")) as response:  # sure: leaves no trace
             assert response.status == 200
@@ -279,7 +280,9 @@ async def test_an_audit_keeps_sure_images_too(loaded: Model, tmp_path: Path) -> 
     counts, spool = Counts(), Spool(tmp_path)
     handoff = Handoff(spool, Wire(), counts)
     draws = iter([0.01, 0.9])
-    classifier = Classifier(loaded, counts, Thresholds(Policy(audit_share=0.1)), handoff, chance=lambda: next(draws))
+    classifier = Classifier(
+        Live(loaded), counts, Thresholds(Policy(audit_rate=0.1)), handoff, chance=lambda: next(draws)
+    )
     async with handoff.running(), serving(classifier) as client:
         for colour in ("red", "blue"):
             async with client.post("/image", data=picture(colour)) as response:

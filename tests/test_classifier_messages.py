@@ -15,6 +15,7 @@ import pytest
 
 from classifier.classify import Classifier
 from classifier.handoff import Handoff
+from classifier.live import Live
 from classifier.messages import INPUT, OUTPUT, TRIES, Predictions, answer_images, follow
 from classifier.model import Model, load
 from classifier.summary import Counts
@@ -67,7 +68,7 @@ async def answering(
 
 async def test_a_message_is_answered_with_the_json_of_http(loaded: Model) -> None:
     hub, counts, statuses = Wire(), Counts(), Counter[int]()
-    async with answering(hub, Classifier(loaded, counts, Thresholds(Policy())), Predictions(hub), statuses):
+    async with answering(hub, Classifier(Live(loaded), counts, Thresholds(Policy())), Predictions(hub), statuses):
         hub.arriving.put_nowait(Message(picture("lime"), {"camera": "3"}))
         await until(lambda: bool(hub.sent))
     ((output, body, properties),) = hub.sent
@@ -90,7 +91,7 @@ async def test_a_message_is_answered_with_the_json_of_http(loaded: Model) -> Non
 @pytest.mark.parametrize("body", [b"", b"no image", picture()[:60]])
 async def test_what_is_no_image_is_answered_with_the_problem_and_the_next_goes_on(loaded: Model, body: bytes) -> None:
     hub, counts, statuses = Wire(), Counts(), Counter[int]()
-    async with answering(hub, Classifier(loaded, counts, Thresholds(Policy())), Predictions(hub), statuses):
+    async with answering(hub, Classifier(Live(loaded), counts, Thresholds(Policy())), Predictions(hub), statuses):
         hub.arriving.put_nowait(Message(body))
         hub.arriving.put_nowait(Message(picture()))
         await until(lambda: len(hub.sent) == 2)
@@ -103,7 +104,7 @@ async def test_what_is_no_image_is_answered_with_the_problem_and_the_next_goes_o
 async def test_an_uncertain_image_of_a_message_is_flagged_as_a_posted_one(loaded: Model, tmp_path: Path) -> None:
     hub, counts, spool = Wire(), Counts(), Spool(tmp_path)
     handoff = Handoff(spool, hub, counts)
-    classifier = Classifier(loaded, counts, Thresholds(Policy(audit_share=0)), handoff)
+    classifier = Classifier(Live(loaded), counts, Thresholds(Policy(audit_rate=0)), handoff)
     async with handoff.running(), answering(hub, classifier, Predictions(hub)):
         for image in (unsure_picture(1), picture()):
             hub.arriving.put_nowait(Message(image))
@@ -113,7 +114,7 @@ async def test_an_uncertain_image_of_a_message_is_flagged_as_a_posted_one(loaded
 
 async def test_a_message_waits_for_a_place_and_is_not_refused(loaded: Model) -> None:
     hub, counts = Wire(), Counts()
-    classifier = Classifier(loaded, counts, Thresholds(Policy()), max_in_flight=1)
+    classifier = Classifier(Live(loaded), counts, Thresholds(Policy()), max_in_flight=1)
     async with answering(hub, classifier, Predictions(hub)):
         with classifier.place():
             hub.arriving.put_nowait(Message(picture()))
@@ -129,7 +130,7 @@ async def test_a_hub_that_is_away_for_a_moment_costs_no_prediction(
     hub = Wire()
     hub.online = False
     predictions = Predictions(hub, retry=0.1)
-    async with answering(hub, Classifier(loaded, Counts(), Thresholds(Policy())), predictions):
+    async with answering(hub, Classifier(Live(loaded), Counts(), Thresholds(Policy())), predictions):
         hub.arriving.put_nowait(Message(picture()))
         await asyncio.sleep(0.15)
         hub.online = True
@@ -145,7 +146,7 @@ async def test_predictions_that_cannot_be_sent_are_bounded_counted_and_told_once
     hub.online = False
     predictions = Predictions(hub, waiting=5, retry=0.01)
     predictions.wanted = True
-    classifier = Classifier(loaded, Counts(), Thresholds(Policy()))
+    classifier = Classifier(Live(loaded), Counts(), Thresholds(Policy()))
     async with serving(classifier, predictions=predictions) as client:
         for _ in range(20):
             async with client.post("/image", data=picture()) as response:
@@ -154,7 +155,7 @@ async def test_predictions_that_cannot_be_sent_are_bounded_counted_and_told_once
     sending = asyncio.create_task(predictions.run())
     await until(lambda: predictions.lost == 20, 0.01 * TRIES * 5 + 5)
     hub.online = True
-    predictions.posted(picture(), await Classifier(loaded, Counts(), Thresholds(Policy())).classify(picture()))
+    predictions.posted(picture(), await Classifier(Live(loaded), Counts(), Thresholds(Policy())).classify(picture()))
     await until(lambda: len(hub.sent) == 1)
     sending.cancel()
     assert [record.levelname for record in caplog.records] == ["WARNING"]
@@ -163,7 +164,7 @@ async def test_predictions_that_cannot_be_sent_are_bounded_counted_and_told_once
 async def test_posted_images_are_told_only_while_the_twin_wants_it(loaded: Model) -> None:
     hub = Wire()
     predictions = Predictions(hub)
-    classifier = Classifier(loaded, Counts(), Thresholds(Policy()))
+    classifier = Classifier(Live(loaded), Counts(), Thresholds(Policy()))
     async with answering(hub, classifier, predictions), serving(classifier, predictions=predictions) as client:
 
         async def told(desired: Mapping[str, Any], image: bytes) -> int:
@@ -206,7 +207,7 @@ class TestOverTheEdgeHub:
             ),
         }
         edge = edge_factory(manifest(modules=("classifier", "camera"), routes=routes))
-        classifier = Classifier(loaded, Counts(), Thresholds(Policy()))
+        classifier = Classifier(Live(loaded), Counts(), Thresholds(Policy()))
         box = tmp_path / "classifier.db"
         async with (
             open_hub(edge.environ("classifier"), mailbox=box, inputs=[INPUT], limits=LIMITS) as hub,

@@ -10,15 +10,20 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from classifier.classify import Classifier
+from classifier.drift import ENOUGH
 from classifier.handoff import Handoff
+from classifier.live import Live
 from classifier.messages import Predictions
 from classifier.metrics import Metrics
 from classifier.model import Model, load
 from classifier.summary import Counts
 from classifier.thresholds import Thresholds
-from colours import TAGS, picture, unsure_picture, zipped
+from colours import TAGS, files, picture, unsure_picture
+from ripeloop.package import Package, write
+from ripeloop.prediction import Prediction
 from ripeloop.spool import Limits, Spool
 from ripeloop.uncertainty import Policy
+from ripeloop.validation import measured
 from serving import ITERATION, MAX_BODY, serving
 from wire import Wire
 
@@ -27,7 +32,9 @@ DOCS = Path(__file__).parents[1] / "docs" / "METRICS.md"
 
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    return load(zipped(tmp_path_factory.mktemp("model") / "e.zip"))
+    path = tmp_path_factory.mktemp("model") / "package.zip"
+    write(path, Package(files(), validation=measured(TAGS, [[Prediction("red", 0.9)]])))
+    return load(path)
 
 
 def read(page: str) -> dict[tuple[str, str], float]:
@@ -60,7 +67,7 @@ def told(loaded: Model, tmp_path: Path):
     counts, spool = Counts(), Spool(tmp_path, Limits(bytes=10_000_000, images=3))
     hub = Wire()
     handoff = Handoff(spool, hub, counts)
-    classifier = Classifier(loaded, counts, Thresholds(Policy(audit_share=0)), handoff, max_in_flight=2)
+    classifier = Classifier(Live(loaded), counts, Thresholds(Policy(audit_rate=0)), handoff, max_in_flight=2)
     metrics = Metrics(classifier, counts, Predictions(hub), spool)
     return classifier, metrics, handoff
 
@@ -109,7 +116,7 @@ async def test_every_metric_is_documented_and_every_documented_one_is_there(
     classifier, metrics, handoff = told
     metrics.messages[200] += 1
     async with handoff.running(), serving(classifier, metrics=metrics) as client:
-        for n in range(5):
+        for n in range(ENOUGH):
             async with client.post("/image", data=unsure_picture(n)) as response:
                 assert response.status == 200
         async with client.get("/metrics") as response:
@@ -144,7 +151,10 @@ async def test_a_reader_that_asks_for_openmetrics_gets_it(told: tuple[Classifier
 
 
 async def test_without_a_spool_its_numbers_are_absent(loaded: Model) -> None:
-    async with serving(Classifier(loaded, Counts(), Thresholds(Policy()))) as client, client.get("/metrics") as page:
+    async with (
+        serving(Classifier(Live(loaded), Counts(), Thresholds(Policy()))) as client,
+        client.get("/metrics") as page,
+    ):
         assert "classifier_spool" not in await page.text()
 
 
@@ -165,7 +175,7 @@ async def test_ready_means_that_one_more_image_would_be_taken(told: tuple[Classi
 
 
 async def test_a_module_that_stops_is_no_longer_ready(loaded: Model) -> None:
-    async with serving(Classifier(loaded, Counts(), Thresholds(Policy()))) as client:
+    async with serving(Classifier(Live(loaded), Counts(), Thresholds(Policy()))) as client:
         await client.server.app.shutdown()
         async with client.get("/readyz") as response:
             assert (response.status, (await response.json())["status"]) == (503, "stopping")

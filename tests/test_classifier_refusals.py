@@ -15,6 +15,7 @@ from PIL import Image
 
 from classifier.classify import Classifier
 from classifier.guard import Limits
+from classifier.live import Live
 from classifier.model import Model, load
 from classifier.summary import Counts
 from classifier.thresholds import Thresholds
@@ -30,7 +31,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 @pytest.fixture
 async def client(loaded: Model) -> AsyncIterator[TestClient[Any, Any]]:
-    async with serving(Classifier(loaded, Counts(), Thresholds(Policy()))) as client:
+    async with serving(Classifier(Live(loaded), Counts(), Thresholds(Policy()))) as client:
         yield client
 
 
@@ -129,7 +130,7 @@ async def test_a_body_over_the_limit_is_refused_with_413_however_it_is_sent(clie
 
 async def test_an_image_of_just_the_limit_is_taken(loaded: Model) -> None:
     image = picture("red", (900, 500), "BMP")
-    async with serving(Classifier(loaded, Counts(), Thresholds(Policy())), limits=Limits(len(image))) as client:
+    async with serving(Classifier(Live(loaded), Counts(), Thresholds(Policy())), limits=Limits(len(image))) as client:
         for body, status in ((image, 200), (image + b"\0", 413)):
             async with client.post("/image", data=body) as response:
                 assert response.status == status

@@ -15,6 +15,7 @@ import pytest
 from yarl import URL
 
 from classifier.classify import Classifier
+from classifier.live import Live
 from classifier.model import Model, load
 from classifier.summary import Counts
 from classifier.thresholds import Thresholds
@@ -63,7 +64,7 @@ async def test_every_url_route_answers_for_the_image_at_the_url(
     loaded: Model, web_server: WebServer, route: str
 ) -> None:
     web_server.add("/a", body=picture("lime"), content_type="text/html")
-    classifier = Classifier(loaded, Counts(), Thresholds(Policy()))
+    classifier = Classifier(Live(loaded), Counts(), Thresholds(Policy()))
     async with fetcher(web_server.host) as fetch, serving(classifier, fetch=fetch) as client:
         for field, content_type in [("url", "application/json"), ("Url", "text/plain"), ("Url", "image/png")]:
             body = json.dumps({field: f"http://{web_server.host}/a"})
@@ -96,7 +97,7 @@ async def test_each_refusal_has_the_clouds_json_and_a_fitting_status(
         ({"image": "x"}, 400, "BadRequestImageUrl"),
         (["url"], 400, "BadRequestImageUrl"),
     ]
-    classifier = Classifier(loaded, Counts(), Thresholds(Policy()))
+    classifier = Classifier(Live(loaded), Counts(), Thresholds(Policy()))
     async with fetcher(web_server.host) as fetch, serving(classifier, fetch=fetch) as client:
         for body, status, code in cases:
             async with client.post("/url", json=body) as response:
@@ -109,7 +110,7 @@ async def test_each_refusal_has_the_clouds_json_and_a_fitting_status(
 
 
 async def test_without_listed_hosts_no_url_is_fetched(loaded: Model, web_server: WebServer) -> None:
-    async with serving(Classifier(loaded, Counts(), Thresholds(Policy()))) as client:
+    async with serving(Classifier(Live(loaded), Counts(), Thresholds(Policy()))) as client:
         for route in ROUTES:
             async with client.post(route, json={"url": f"http://{web_server.host}/a"}) as response:
                 assert response.status == 404

@@ -7,6 +7,7 @@ import sys
 import click
 import pytest
 
+import bench.__main__
 import classifier.__main__
 import demo.__main__
 import localedge.__main__
@@ -15,6 +16,7 @@ import sampler.__main__
 import trainer.__main__
 
 PROGRAMS = {
+    "BENCH": bench.__main__.main,
     "CLASSIFIER": classifier.__main__.main,
     "DEMO": demo.__main__.main,
     "LOCALEDGE": localedge.__main__.main,
@@ -66,7 +68,7 @@ def test_the_help_of_a_command_has_an_example_and_no_marks(prefix):
             assert "Example" in text, f"{context.command_path} has no example"
 
 
-@pytest.mark.parametrize("program", ["classifier", "demo", "localedge", "sampler", "trainer", "retrain"])
+@pytest.mark.parametrize("program", ["bench", "classifier", "demo", "localedge", "sampler", "trainer", "retrain"])
 def test_a_program_starts_by_its_name_and_tells_of_itself(program):
     environ = {**os.environ, "COLUMNS": "100"}
     told = subprocess.run(

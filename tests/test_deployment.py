@@ -21,6 +21,7 @@ from localedge import deployment
 from localedge.message import Message
 from retrain.fleet import Fleet
 from ripeloop.errors import Refused
+from ripeloop.sampling import Sampling
 from ripeloop.uncertainty import Policy
 from sampler.steering import Steering, steer
 
@@ -200,9 +201,11 @@ def test_summaries_outlive_a_week_without_a_network():
 def test_the_desired_properties_name_every_setting():
     content = template["modulesContent"]
     wanted = content["classifier"]["properties.desired"]
-    policy, refused = Policy.from_desired(wanted["policy"], Policy())
+    sampling, refused = Sampling.from_section(wanted["sampling"], Sampling())
     assert not refused
-    assert policy.to_reported() == wanted["policy"]
+    assert sampling.to_section() == wanted["sampling"]
+    assert sampling.over(Policy()) == Policy()
+    assert set(wanted["sampling"]) == {"audit_rate"}  # any more would hide what a model's package says
     wanted = content["sampler"]["properties.desired"]
     steering, reasons = steer(wanted, Steering(), Steering())
     assert not [reason for section in reasons.values() for reason in section.values() if reason]

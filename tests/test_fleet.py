@@ -120,12 +120,12 @@ async def test_a_device_lists_its_modules(edge):
 async def test_what_is_wanted_can_be_changed_and_read_back(edge):
     async with opened(edge) as fleet:
         before = await fleet.twin(DEVICE, "classifier")
-        after = await fleet.patch_twin(DEVICE, "classifier", {"policy": {"minMargin": 0.25}}, before.etag)
-        assert after.desired["policy"]["minMargin"] == 0.25
+        after = await fleet.patch_twin(DEVICE, "classifier", {"sampling": {"margin_below": 0.25}}, before.etag)
+        assert after.desired["sampling"]["margin_below"] == 0.25
         assert after.etag != before.etag
         assert await fleet.twin(DEVICE, "classifier") == after
-        cleared = await fleet.patch_twin(DEVICE, "classifier", {"policy": {"minMargin": None}})
-        assert "minMargin" not in cleared.desired.get("policy", {})
+        cleared = await fleet.patch_twin(DEVICE, "classifier", {"sampling": {"margin_below": None}})
+        assert "margin_below" not in cleared.desired.get("sampling", {})
 
 
 async def test_a_change_to_a_twin_somebody_else_changed_is_refused(edge):
@@ -156,13 +156,13 @@ async def test_a_module_answers_its_methods_and_reports(edge, tmp_path):
         return 200, {"answered": 3, "asked": payload}
 
     async with opened(edge) as fleet, module(edge, tmp_path, status=status) as hub:
-        await hub.report({"policy": {"minMargin": 0.3}})
+        await hub.report({"sampling": {"margin_below": 0.3}})
         assert await answer(fleet, {"deep": True}) == {"answered": 3, "asked": {"deep": True}}
         async with asyncio.timeout(20):
-            while "policy" not in (twin := await fleet.twin(DEVICE, "classifier")).reported:  # noqa: ASYNC110
+            while "sampling" not in (twin := await fleet.twin(DEVICE, "classifier")).reported:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         assert twin.connected
-        assert twin.reported["policy"] == {"minMargin": 0.3}
+        assert twin.reported["sampling"] == {"margin_below": 0.3}
         assert not [name for name in (*twin.reported, *twin.desired) if name.startswith("$")]
 
 
@@ -176,7 +176,7 @@ async def test_a_method_that_says_no_is_refused_with_its_words(edge, tmp_path):
 
 
 async def test_a_manifest_that_is_applied_changes_what_is_wanted(edge):
-    wanted = {"policy": {"minMargin": 0.4}}
+    wanted = {"sampling": {"margin_below": 0.4}}
     async with opened(edge) as fleet:
         await fleet.apply(DEVICE, manifest(desired={"classifier": wanted}))
         assert (await fleet.twin(DEVICE, "classifier")).desired == wanted

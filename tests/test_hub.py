@@ -94,13 +94,13 @@ async def test_a_full_input_drops_and_says_so_once(edge, opened, caplog):
 
 
 async def test_desired_properties_come_at_the_start_and_after_each_change(edge, opened):
-    await desire(edge, "classifier", {"policy": {"minMargin": 0.3, "auditShare": 0.1}})
+    await desire(edge, "classifier", {"sampling": {"margin_below": 0.3, "audit_rate": 0.1}})
     async with opened("classifier") as hub:
         desired = hub.desired()
-        assert await first(desired) == {"policy": {"minMargin": 0.3, "auditShare": 0.1}}
-        await desire(edge, "classifier", {"policy": {"minMargin": 0.5, "auditShare": None}, "other": [1]})
-        assert await first(desired) == {"policy": {"minMargin": 0.5}, "other": [1]}
-        assert await first(hub.desired()) == {"policy": {"minMargin": 0.5}, "other": [1]}  # a second reader
+        assert await first(desired) == {"sampling": {"margin_below": 0.3, "audit_rate": 0.1}}
+        await desire(edge, "classifier", {"sampling": {"margin_below": 0.5, "audit_rate": None}, "other": [1]})
+        assert await first(desired) == {"sampling": {"margin_below": 0.5}, "other": [1]}
+        assert await first(hub.desired()) == {"sampling": {"margin_below": 0.5}, "other": [1]}  # a second reader
 
 
 async def test_twenty_changes_in_a_row_end_with_the_last(edge, opened):
@@ -125,7 +125,7 @@ async def test_reported_properties_are_merged_and_null_removes(edge, opened):
 
 async def test_a_refused_report_is_dropped_without_the_others(edge, opened, caplog):
     async with opened("classifier") as hub:
-        await hub.report({"bad": {"policy.minMargin": "a dot is not allowed"}, "good": 1})
+        await hub.report({"bad": {"sampling.margin_below": "a dot is not allowed"}, "good": 1})
         await until_reported(edge, "classifier", {"good": 1})
         await hub.report({"good": 2})
         await until_reported(edge, "classifier", {"good": 2})

@@ -372,13 +372,13 @@ async def test_desired_properties_changed_while_the_hub_was_away_are_seen(edge, 
         assert await first(desired) == {}
         edge.kill()
         await until_offline(hub)
-        edge.deploy(manifest(desired={"classifier": {"policy": {"minMargin": 0.4}}}))
+        edge.deploy(manifest(desired={"classifier": {"sampling": {"margin_below": 0.4}}}))
         edge.start()
         async with asyncio.timeout(10):
             async for section in desired:
                 if section:
                     break
-    assert section == {"policy": {"minMargin": 0.4}}
+    assert section == {"sampling": {"margin_below": 0.4}}
 
 
 async def test_changes_that_arrive_out_of_turn_are_fetched(edge, opened):

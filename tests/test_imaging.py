@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from classifier.imaging import MAX_SIDE, OLD_CONTAINER, InputSpec, decode, resized, to_tensor
+from classifier.decoding import MAX_SIDE, decode
+from classifier.imaging import OLD_CONTAINER, InputSpec, resized, to_tensor
 from classifier.room import Room
 from classifier.scans import scans
 from ripeloop.errors import BadImage, BadModel

@@ -20,7 +20,7 @@ from classifier.watch import Figures
 from colours import files, model, picture, unsure_picture, zipped
 from ripeloop.uncertainty import Policy
 
-POLICY = Policy(min_confidence=0.8, min_margin=0, max_entropy=0, audit_share=1.0)
+POLICY = Policy(confidence_below=0.8, margin_below=0, entropy_above=0, audit_rate=1.0)
 
 
 def made(folder: Path, version: str, onnx: bytes | None = None) -> Model:
@@ -70,7 +70,12 @@ async def test_the_figures_are_of_one_model(tmp_path: Path) -> None:
         await classifier.classify(unsure_picture(n))
     await classifier.classify(picture(), keep=False)
     figures = live.serving.figures
-    assert (figures.answered, figures.failed, figures.flagged) == (5, 0, 4)  # what the audit keeps counts for nobody
+    assert (figures.answered, figures.failed, figures.judged, figures.flagged) == (
+        5,
+        0,
+        5,
+        4,
+    )  # what the audit keeps counts for nobody
     assert 0 < figures.p50 < 1
     live.swap(made(tmp_path, "two"))
     assert live.serving.figures == Figures()

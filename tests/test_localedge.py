@@ -212,14 +212,16 @@ async def test_the_highest_priority_goes_first(edge_factory):
 async def test_a_desired_change_by_the_service_reaches_the_module(edge):
     async with module(edge, "classifier") as (classifier, heard):
         status, twin = await edge.service(
-            "PATCH", "/twins/laptop/modules/classifier", {"properties": {"desired": {"policy": {"minMargin": 0.2}}}}
+            "PATCH",
+            "/twins/laptop/modules/classifier",
+            {"properties": {"desired": {"sampling": {"margin_below": 0.2}}}},
         )
         async with asyncio.timeout(5):
-            assert await heard.patches.get() == {"policy": {"minMargin": 0.2}, "$version": 2}
+            assert await heard.patches.get() == {"sampling": {"margin_below": 0.2}, "$version": 2}
         whole = await classifier.get_twin()
     assert status == 200
-    assert twin["properties"]["desired"]["policy"] == {"minMargin": 0.2}
-    assert whole["desired"] == {"policy": {"minMargin": 0.2}, "$version": 2}
+    assert twin["properties"]["desired"]["sampling"] == {"margin_below": 0.2}
+    assert whole["desired"] == {"sampling": {"margin_below": 0.2}, "$version": 2}
 
 
 async def test_a_module_away_gets_the_whole_desired_section_when_it_is_back(edge):
@@ -304,18 +306,18 @@ async def test_offline_upstream_all_waits_until_it_is_online(edge_factory):
 
 
 async def test_a_twin_change_survives_a_restart_unless_the_deployment_changes_it(edge_factory):
-    edge = edge_factory(manifest(desired={"classifier": {"policy": {"minMargin": 0.1}}}))
+    edge = edge_factory(manifest(desired={"classifier": {"sampling": {"margin_below": 0.1}}}))
     path = "/twins/laptop/modules/classifier"
-    await edge.service("PATCH", path, {"properties": {"desired": {"policy": {"minMargin": 0.2}}}})
+    await edge.service("PATCH", path, {"properties": {"desired": {"sampling": {"margin_below": 0.2}}}})
     edge.stop()
     edge.start()
     _, twin = await edge.service("GET", path)
-    assert twin["properties"]["desired"]["policy"] == {"minMargin": 0.2}
+    assert twin["properties"]["desired"]["sampling"] == {"margin_below": 0.2}
     edge.stop()
-    edge.deploy(manifest(desired={"classifier": {"policy": {"minMargin": 0.3}}}))
+    edge.deploy(manifest(desired={"classifier": {"sampling": {"margin_below": 0.3}}}))
     edge.start()
     _, twin = await edge.service("GET", path)
-    assert twin["properties"]["desired"]["policy"] == {"minMargin": 0.3}
+    assert twin["properties"]["desired"]["sampling"] == {"margin_below": 0.3}
 
 
 async def test_a_module_taken_out_of_the_deployment_is_refused(edge):

@@ -181,8 +181,8 @@ async def test_a_layer_that_contradicts_itself_is_refused_and_not_stored(edge):
     base = {"content": manifest(desired={"classifier": {"a": 1}}), "targetCondition": "*", "priority": 1}
     assert (await edge.service("PUT", "/configurations/base", base))[0] == 200
     for sections in (
-        {"classifier": {"properties.desired.policy": 1, "properties.desired.policy.a.b": 1}},
-        {"classifier": {"properties.desired.policy.a.b": 1, "properties.desired": {"policy": 1}}},
+        {"classifier": {"properties.desired.sampling": 1, "properties.desired.sampling.a.b": 1}},
+        {"classifier": {"properties.desired.sampling.a.b": 1, "properties.desired": {"sampling": 1}}},
         {"classifier": {"nonsense": 1}},
         {"classifier": {"properties.desired.": 1}},
         {"classifier": {"properties.desired.a..b": 1}},
@@ -197,15 +197,15 @@ async def test_a_layer_that_contradicts_itself_is_refused_and_not_stored(edge):
 
 
 async def test_a_layer_wins_over_a_value_that_it_goes_below(edge):
-    base = {"content": manifest(desired={"classifier": {"policy": 1, "b": 2}}), "targetCondition": "*", "priority": 1}
+    base = {"content": manifest(desired={"classifier": {"sampling": 1, "b": 2}}), "targetCondition": "*", "priority": 1}
     assert (await edge.service("PUT", "/configurations/base", base))[0] == 200
-    status, _ = await edge.service("PUT", "/configurations/x", layer(classifier={"properties.desired.policy.a.b": 1}))
+    status, _ = await edge.service("PUT", "/configurations/x", layer(classifier={"properties.desired.sampling.a.b": 1}))
     assert status == 200
     edge.kill()
     edge.start()
     _, twin = await edge.service("GET", TWIN)
     desired = twin["properties"]["desired"]
-    assert {name: value for name, value in desired.items() if name[0] != "$"} == {"policy": {"a": {"b": 1}}, "b": 2}
+    assert {name: value for name, value in desired.items() if name[0] != "$"} == {"sampling": {"a": {"b": 1}}, "b": 2}
 
 
 async def test_stored_configurations_that_make_no_deployment_do_not_stop_a_start(edge):
@@ -213,7 +213,7 @@ async def test_stored_configurations_that_make_no_deployment_do_not_stop_a_start
     assert (await edge.service("PUT", "/configurations/base", base))[0] == 200
     edge.kill()
     bad = (
-        {"classifier": {"properties.desired.policy": 1, "properties.desired.policy.a.b": 1}},
+        {"classifier": {"properties.desired.sampling": 1, "properties.desired.sampling.a.b": 1}},
         {"classifier": None},
         {"classifier": {"properties.desired": 3}},
         {"$edgeAgent": {"properties.desired.modules.x": 5}},

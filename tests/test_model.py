@@ -139,6 +139,7 @@ def test_labels_lose_their_mark_returns_and_last_empty_lines_and_keep_their_orde
         ({"labels.txt": b"red\nred\nblue\n"}, "twice"),
         ({"labels.txt": b"red\n\nblue\n"}, "line 2 of labels.txt is empty"),
         ({"labels.txt": b"red\ngr\0een\nblue\n"}, "line 2 of labels.txt is no text"),
+        ({"labels.txt": b"red\ngreen\n" + b"b" * 1025}, "line 3 of labels.txt has 1025 characters, a tag at most 1024"),
         ({"labels.txt": b"red\ngreen\n\x1b[31mblue\n"}, "line 3 of labels.txt is no text"),
         ({"cvexport.manifest": b"[" * 100_000}, "not JSON"),
         ({"labels.txt": b"\xff\xfe\n"}, "UTF-8"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import zipfile
 from pathlib import Path
 
@@ -26,19 +27,28 @@ from ripeloop.package import (
     public_key,
     read_golden,
     read_provenance,
+    read_thresholds,
+    read_validation,
     sha256_of,
     sign,
     write,
 )
+from ripeloop.prediction import Prediction
+from ripeloop.sampling import Sampling
+from ripeloop.uncertainty import TagPolicy
+from ripeloop.validation import EDGES, Validation, measured
 
+SAID = [(Prediction(tag, 0.9), Prediction("blue", 0.1)) for tag in ("red", "red", "green")]
+VALIDATION = measured(("red", "green", "blue"), SAID, ["red", "green", "green"])
+THRESHOLDS = Sampling(confidence_below=0.7, tags={"red": TagPolicy(margin_below=0.25)})
 GOLDEN = GoldenSet((expected(picture("red"), red=0.9, green=0.06, blue=0.04),), 0.05)
 
 
 def test_the_same_content_is_the_same_bytes(tmp_path: Path) -> None:
     content = files()
     turned = dict(reversed(content.items()))
-    one = write(tmp_path / "one.zip", Package(content, GOLDEN, {"b": 1, "a": 2}))
-    two = write(tmp_path / "two.zip", Package(turned, GOLDEN, {"a": 2, "b": 1}))
+    one = write(tmp_path / "one.zip", Package(content, GOLDEN, {"b": 1, "a": 2}, VALIDATION, THRESHOLDS))
+    two = write(tmp_path / "two.zip", Package(turned, GOLDEN, {"a": 2, "b": 1}, VALIDATION, THRESHOLDS))
     assert one == two == sha256_of(tmp_path / "one.zip")
     assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.zip", "two.zip"]
@@ -46,21 +56,100 @@ def test_the_same_content_is_the_same_bytes(tmp_path: Path) -> None:
 
 def test_a_package_gives_back_what_went_in_and_loads_as_a_model(tmp_path: Path) -> None:
     path = tmp_path / "package.zip"
-    write(path, Package(files(), GOLDEN, {"projectId": "p", "tagIds": {"red": "1"}}))
+    write(path, Package(files(), GOLDEN, {"projectId": "p", "tagIds": {"red": "1"}}, VALIDATION, THRESHOLDS))
     assert read_golden(path) == GOLDEN
+    assert read_validation(path) == load(path).validation == VALIDATION
+    assert read_thresholds(path) == load(path).thresholds == THRESHOLDS
     assert read_provenance(path) == {"projectId": "p", "tagIds": {"red": "1"}}
     assert load(path).tags == ("red", "green", "blue")
 
 
-def test_a_plain_export_is_a_package_without_golden_images(tmp_path: Path) -> None:
+def test_an_unpacked_package_is_a_model_with_all_it_carries(tmp_path: Path) -> None:
+    write(tmp_path / "package.zip", Package(files(), GOLDEN, {}, VALIDATION, THRESHOLDS))
+    with zipfile.ZipFile(tmp_path / "package.zip") as archive:
+        archive.extractall(tmp_path / "folder")
+    for path in (tmp_path / "folder", tmp_path / "folder" / "model.onnx"):
+        model = load(path)
+        assert (model.validation, model.thresholds) == (VALIDATION, THRESHOLDS)
+
+
+def test_a_plain_export_is_a_package_without_all_that(tmp_path: Path) -> None:
     path = zipped(tmp_path / "export.zip")
+    assert read_validation(path) is load(path).validation is None
+    assert read_thresholds(path) == load(path).thresholds == Sampling()
     assert read_golden(path) == GoldenSet()
     assert read_provenance(path) == {}
 
 
-def test_an_export_may_not_hide_the_packages_own_files(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"golden\.json"):
-        write(tmp_path / "package.zip", Package(files() | {"golden.json": b"{}"}))
+def test_figures_that_the_export_brings_stay_unless_others_are_given(tmp_path: Path) -> None:
+    write(tmp_path / "first.zip", Package(files(), validation=VALIDATION, thresholds=THRESHOLDS))
+    with zipfile.ZipFile(tmp_path / "first.zip") as archive:
+        brought = {name: archive.read(name) for name in archive.namelist()}
+    write(tmp_path / "as-brought.zip", Package(brought))
+    assert read_validation(tmp_path / "as-brought.zip") == VALIDATION
+    assert read_thresholds(tmp_path / "as-brought.zip") == THRESHOLDS
+    newer = measured(("red", "green", "blue"), SAID[:1])
+    write(tmp_path / "given.zip", Package(brought, validation=newer, thresholds=Sampling(margin_below=0.5)))
+    assert read_validation(tmp_path / "given.zip") == newer
+    assert read_thresholds(tmp_path / "given.zip") == Sampling(margin_below=0.5)
+
+
+@pytest.mark.parametrize("name", ["golden.json", "provenance.json"])
+def test_an_export_may_not_hide_the_packages_own_files(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(name)):
+        write(tmp_path / "package.zip", Package(files() | {name: b"{}"}))
+
+
+NOTHING_KNOWN = {"edges": list(EDGES), "tags": [{"tag": "red", "images": 0, "confidence": 0, "histogram": [0] * 12}]}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        *(
+            (name, text)
+            for name in ("validation.json", "thresholds.json")
+            for text in (b"", b"{", b"[]", b"7", b"\xff", b"[" * 100_000, b"1" * 2_000_000)
+        ),
+        ("validation.json", b"{}"),
+        ("validation.json", json.dumps(NOTHING_KNOWN).encode()),
+        ("thresholds.json", b'{"confidence_below": 2}'),
+        ("thresholds.json", b'{"confidence_below": NaN}'),
+        ("thresholds.json", b'{"audit_rate": 0.5}'),
+        ("thresholds.json", b'{"tags": {"red": {}}}'),
+        ("thresholds.json", b'{"tags": [{"tag": "red", "audit_rate": 0.5}]}'),
+    ],
+)
+def test_figures_and_thresholds_that_are_none_are_refused(tmp_path: Path, name: str, text: bytes) -> None:
+    path = zipped(tmp_path / "package.zip", files() | {name: text})
+    with pytest.raises(BadModel):
+        load(path)
+    with pytest.raises(BadModel, match=f"{name}.*cannot be used.*build the package again"):
+        (read_validation if name == "validation.json" else read_thresholds)(path)
+
+
+def test_figures_and_thresholds_of_another_models_tags_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "package.zip"
+    write(path, Package(files(), validation=measured(("red", "ripe"), SAID[:2])))
+    with pytest.raises(BadModel, match=r"validation\.json is not of this model, which has no tag ripe"):
+        load(path)
+    write(path, Package(files(), thresholds=Sampling(tags={"ripe": TagPolicy(0.5)})))
+    with pytest.raises(BadModel, match=r"thresholds\.json is not of this model, which has no tag ripe"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    "package",
+    [
+        Package(files(), validation=Validation(())),
+        Package(files(), thresholds=Sampling(confidence_below=7)),
+        Package(files(), thresholds=Sampling(audit_rate=0.5)),
+    ],
+)
+def test_no_package_is_written_that_would_be_refused(tmp_path: Path, package: Package) -> None:
+    with pytest.raises(ValueError, match="cannot be used"):
+        write(tmp_path / "package.zip", package)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -78,21 +78,21 @@ def listed(*samples):
 
 def test_each_setting_is_compared_with_what_is_reported():
     found = settings(
-        {"policy": {"minMargin": 0.3, "minConfidence": 2, "auditShare": 0.1}, "new": [1, 2], "empty": {}},
-        {"policy": {"minMargin": 0.3, "minConfidence": 0.8, "auditShare": 0.02}, "new": [1],
-         "refused": {"policy": {"minConfidence": "must be between 0 and 1", "minMargin": None}, "more": {}}},
+        {"sampling": {"margin_below": 0.3, "confidence_below": 2, "audit_rate": 0.1}, "new": [1, 2], "empty": {}},
+        {"sampling": {"margin_below": 0.3, "confidence_below": 0.8, "audit_rate": 0.02}, "new": [1],
+         "refused": {"sampling": {"confidence_below": "must be between 0 and 1", "margin_below": None}, "more": {}}},
     )  # fmt: skip
     assert {setting.name: setting.verdict for setting in found} == {
-        "policy.minMargin": AS_WANTED,
-        "policy.minConfidence": "refused: must be between 0 and 1",
-        "policy.auditShare": "differs",
+        "sampling.margin_below": AS_WANTED,
+        "sampling.confidence_below": "refused: must be between 0 and 1",
+        "sampling.audit_rate": "differs",
         "new": "differs",
         "empty": NOT_REPORTED,
     }
 
 
 def test_a_section_refused_as_a_whole_refuses_its_settings():
-    found = settings({"policy": {"minMargin": 0.3}}, {"refused": {"policy": "must be an object"}})
+    found = settings({"sampling": {"margin_below": 0.3}}, {"refused": {"sampling": "must be an object"}})
     assert found[0].verdict == "refused: must be an object"
 
 

@@ -6,106 +6,16 @@ import asyncio
 import base64
 import itertools
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from classifier.candidate import Terms
-from classifier.classify import Classifier
-from classifier.fetch import FetchLimits
-from classifier.live import Live
-from classifier.memory import Outcome
-from classifier.model import load
-from classifier.rollout import Rollout, RolloutSettings
-from classifier.shelf import Shelf
-from classifier.start import Sources, begin
-from classifier.summary import Counts
-from classifier.thresholds import Thresholds
 from colours import files, picture, zipped
-from depot import Depot, expected, first_model, packed, unsure_model
+from depot import Depot, expected, packed, unsure_model
 from ripeloop.package import GoldenSet, public_key, sha256_of, sign
-from ripeloop.uncertainty import Policy
-from wire import Wire
-
-LIMITS = FetchLimits(bytes=2_000_000, total=10, silence=2, first_pause=0.01, longest_pause=0.05)
-NOW = "2026-11-22T02:10:00.000000Z"
-
-
-class Told(Rollout):
-    """Remembers every state on its way; the twin may miss one that lasted a moment."""
-
-    states: list[str]
-
-    def _tell(self, outcome: Outcome) -> None:
-        self.states = [*getattr(self, "states", []), outcome.state]
-        super()._tell(outcome)
-
-
-@dataclass
-class Site:
-    """A classifier with its rollout, as `__main__` wires them."""
-
-    hub: Wire
-    rollout: Told
-    classifier: Classifier
-    shelf: Shelf
-
-    def want(self, section: object) -> None:
-        self.hub.twin.put_nowait({"model": section})
-
-    async def until(self, state: str, seconds: float = 20) -> dict[str, Any]:
-        """What is reported, once it says `state`."""
-        async with asyncio.timeout(seconds):
-            while True:
-                reported: dict[str, Any] = (await self.hub.news.get())["model"]
-                if reported["state"] == state:
-                    return reported
-
-    async def ask(self, images: int, image: Callable[[int], bytes] = lambda _: picture()) -> None:
-        for n in range(images):
-            await self.classifier.classify(image(n))
-
-    def files(self) -> set[str]:
-        return {path.name for path in self.shelf.folder.iterdir()}
-
-
-@pytest.fixture
-def first(tmp_path: Path) -> Path:
-    return first_model(tmp_path)
-
-
-@pytest.fixture
-async def depot(tmp_path: Path) -> AsyncIterator[Depot]:
-    folder = tmp_path / "depot"
-    folder.mkdir()
-    async with Depot(folder) as depot:
-        yield depot
-
-
-@asynccontextmanager
-async def site(
-    folder: Path, first: Path, *, key: Any = None, watch: float = 0.3, limits: FetchLimits = LIMITS
-) -> AsyncIterator[Site]:
-    shelf = Shelf(folder / "models")
-    sources = Sources(shelf, first, partial(load, threads=1))
-    model, memory = begin(sources, NOW)
-    live = Live(model)
-    del model
-    rollout = Told(live, sources, memory, RolloutSettings(Terms(key, limits), watch))
-    classifier = Classifier(live, Counts(), Thresholds(Policy(0.8, 0, 0, 0)))
-    hub = Wire()
-    task = asyncio.create_task(rollout.run(hub))
-    yield Site(hub, rollout, classifier, shelf)
-    task.cancel()
-    await asyncio.wait({task})
-    classifier.close()
-    assert task.cancelled(), task.exception()
+from rollouts import site
 
 
 async def test_a_wanted_model_answers_after_every_step(tmp_path: Path, first: Path, depot: Depot) -> None:
@@ -123,6 +33,7 @@ async def test_a_wanted_model_answers_after_every_step(tmp_path: Path, first: Pa
             "since": "",
             "wanted": "v2",
             "previous": "first",
+            "shadow": None,
             "tags": 3,
         }
         await here.ask(1)
@@ -170,6 +81,7 @@ async def test_two_versions_are_kept_and_files_of_others_are_left_alone(
     async with site(tmp_path, first) as here:
         here.shelf.folder.mkdir()
         (here.shelf.folder / "model.zip").write_bytes(b"the user's own")
+        (here.shelf.folder / f"{'ab' * 32}.sig.7.tmp").write_bytes(b"what a kill has left")
         for wanted in versions:
             here.want(wanted)
             await here.until("watching")

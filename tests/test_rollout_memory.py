@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from classifier.memory import ACTIVE, FAILED, ROLLED_BACK, TRIES, WATCHING, Kept, Memory
+from classifier.compared import Compared
+from classifier.memory import ACTIVE, FAILED, ROLLED_BACK, TRIES, WATCHING, Kept, Memory, Trial
 from classifier.shelf import STATE, Shelf
 from classifier.wanted import Wanted
 from classifier.watch import Figures
+from ripeloop.uncertainty import Policy, TagPolicy
 
 NOW = "2026-11-22T02:10:00.000000Z"
 ONE, TWO, THREE = (Wanted(f"v{n}", f"{n}" * 64, url=f"https://host/v{n}?sig=SECRET") for n in (1, 2, 3))
+COMPARED = Compared(images=3, agreed=2, apart=0.1 + 0.2, errors=1, skipped=4, seconds=0.1, live_seconds=0.3)
+TRIAL = Trial(Figures(answered=5, judged=4), Policy(0.7, tags={"ripe": TagPolicy(confidence_below=0.9)}))
 EVENTS = {
     "loading": lambda m, w: m.loading(w),
-    "activated": lambda m, w: m.activated(w, Figures(answered=5), NOW),
+    "activated": lambda m, w: m.activated(w, TRIAL, NOW),
+    "activated after a shadow": lambda m, w: m.activated(w, TRIAL, NOW, COMPARED),
+    "withstood": lambda m, w: m.withstood(),
+    "failed in the shadow": lambda m, w: m.failed(w, "why", NOW, COMPARED),
     "passed": lambda m, w: m.passed("", NOW),
     "confirmed": lambda m, w: m.confirmed(NOW),
     "failed": lambda m, w: m.failed(w, "why", NOW),
@@ -60,14 +68,14 @@ def test_a_failed_request_is_tried_again_with_a_new_address_and_an_undone_model_
     failed = Memory().failed(TWO, "403", NOW)
     assert failed.refuses(TWO)
     assert not failed.refuses(renewed)
-    undone = Memory().activated(TWO, Figures(), NOW).undone(Kept("first"), "worse", NOW)
+    undone = Memory().activated(TWO, Trial(), NOW).undone(Kept("first"), "worse", NOW)
     assert undone.refuses(TWO)
     assert undone.refuses(renewed)
     assert not undone.refuses(THREE)
 
 
 def test_a_trial_survives_some_starts_and_any_number_of_long_lives() -> None:
-    memory = Memory(active=Kept("first")).activated(TWO, Figures(), NOW)
+    memory = Memory(active=Kept("first")).activated(TWO, Trial(), NOW)
     for _ in range(20):
         memory = memory.started(NOW).settled()
     for _ in range(TRIES):
@@ -90,3 +98,23 @@ def test_a_damaged_file_is_a_blank_memory(tmp_path_factory: pytest.TempPathFacto
 def test_a_file_of_another_shape_is_a_blank_memory(tmp_path: Path, text: str) -> None:
     (tmp_path / STATE).write_text(text)
     assert Shelf(tmp_path).read() == Memory()
+
+
+def test_a_file_of_a_version_before_or_after_is_understood(tmp_path: Path) -> None:
+    old = {"trial": {"before": {"answered": 5, "flagged": 1}, "starts": 1}, "outcome": {"state": WATCHING}}
+    assert Memory.from_json(json.dumps(old).encode()).trial == Trial(Figures(answered=5, flagged=1), None, 1)
+    new = json.loads(Memory().activated(TWO, TRIAL, NOW, COMPARED).to_json())
+    new["trial"]["terms"] |= {"later": 1}
+    new["outcome"]["shadow"] |= {"later": 1}
+    new["trial"]["terms"]["tags"]["ripe"]["later"] = 1
+    assert Memory.from_json(json.dumps(new).encode()) == Memory().activated(TWO, TRIAL, NOW, COMPARED)
+
+
+def test_a_long_life_beside_a_candidate_clears_it_of_earlier_ends() -> None:
+    memory = Memory()
+    for _ in range(TRIES * 2):
+        memory = memory.loading(TWO).withstood()
+        assert not memory.ends_the_process(TWO)
+    for _ in range(TRIES):
+        memory = memory.loading(TWO)
+    assert memory.ends_the_process(TWO)

@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,9 @@ from classifier.memory import TRIES
 from classifier.model import load
 from classifier.shelf import Shelf
 from classifier.start import Sources, begin
-from colours import picture
+from colours import model, picture
 from depot import Depot, first_model, packed, unsure_model
 from killed import rolled_out
-from test_classifier_process import Process
 
 NOW = "2026-11-22T02:10:00.000000Z"
 HERE = Path(__file__).parent
@@ -52,10 +50,10 @@ def test_kill_9_at_any_step_leaves_a_model_that_answers_and_a_rollout_that_ends(
     wanted = packed(tmp_path / "v2.zip", "v2", padding=500_000) | {"path": str(tmp_path / "v2.zip")}
     killed = rollout(folder, first, wanted, step)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    model, memory = begin(Sources(Shelf(folder), first, partial(load, threads=1)), NOW)
+    loaded, memory = begin(Sources(Shelf(folder), first, partial(load, threads=1)), NOW)
     activated = STEPS.index(step) >= STEPS.index("after write 2")
-    assert model.version == memory.active.version == ("v2" if activated else "first")
-    assert model.predict(picture())[0].probability > 0.9
+    assert loaded.version == memory.active.version == ("v2" if activated else "first")
+    assert loaded.predict(picture())[0].probability > 0.9
     status = asyncio.run(rolled_out(folder, first, wanted))
     assert (status["version"], status["previous"]) == ("v2", "first")
     assert {path.name for path in folder.iterdir()} == {"rollout.json", f"{wanted['sha256']}.zip"}
@@ -80,27 +78,6 @@ def test_a_model_under_which_the_process_ends_again_and_again_is_undone_at_the_s
     assert [begin(sources, NOW)[0].version for _ in range(TRIES + 1)] == ["v2"] * TRIES + ["first"]
     memory = sources.shelf.read()
     assert (memory.outcome.state, memory.previous) == ("rolled_back", None)
-
-
-@pytest.fixture
-def start() -> Iterator[Any]:
-    started: list[Process] = []
-
-    def make(*arguments: str, environ: dict[str, str] | None = None) -> Process:
-        started.append(Process(arguments, environ))
-        return started[-1]
-
-    yield make
-    for process in started:
-        if process.process.poll() is None:
-            process.end(signal.SIGKILL)
-
-
-@pytest.fixture
-async def depot(tmp_path: Path) -> AsyncIterator[Depot]:
-    (tmp_path / "depot").mkdir()
-    async with Depot(tmp_path / "depot") as depot:
-        yield depot
 
 
 async def told(edge: Any, state: str, version: str) -> dict[str, Any]:
@@ -168,6 +145,55 @@ async def test_the_twin_swaps_the_model_and_the_method_takes_it_back_while_camer
         {"reason": "there is no model before this one: name another in the twin's model"},
     )
     again.end(signal.SIGKILL)
+    assert "SECRET" not in classifier.log + again.log
+
+
+async def test_a_shadow_that_was_killed_begins_again_and_a_candidate_that_disagrees_never_answers(
+    tmp_path: Path, edge: Any, depot: Depot, start: Any
+) -> None:
+    shadow = {"share": 1, "images": 5, "agreement": 0.9}
+    good = packed(depot.folder / "v2.zip", "v2") | {"url": depot.url("v2.zip"), "shadow": shadow}
+    other = model(full_range=True, bgr=True)  # unsure of everything, and red is blue to it
+    bad = packed(depot.folder / "v3.zip", "v3", onnx=other) | {"url": depot.url("v3.zip"), "shadow": shadow}
+    spool = tmp_path / "spool"
+    arguments = ["--model", str(first_model(tmp_path)), "--models", str(tmp_path / "models"), "--spool", str(spool)]
+    arguments += ["--state", str(tmp_path / "state"), "--watch-seconds", "0", "--audit-rate", "0"]
+    classifier = start(*arguments, environ=edge.environ("classifier"))
+    classifier.url()
+    await want(edge, good)
+    await told(edge, "shadowing", "first")
+    classifier.end(signal.SIGKILL)
+
+    again = start(*arguments, environ=edge.environ("classifier"))
+    url = again.url()
+    await edge.until(lambda state: "classifier" in state["connected"])
+    posted, versions = 0, set()
+    async with aiohttp.ClientSession() as session:
+
+        async def post() -> None:
+            nonlocal posted
+            while True:
+                for colour in ("red", "blue"):
+                    async with session.post(f"{url}/image", data=picture(colour)) as response:
+                        assert response.status == 200
+                        versions.add((await response.json())["iteration"])
+                    posted += 1
+                    await asyncio.sleep(0.02)
+
+        async with asyncio.TaskGroup() as tasks:
+            camera = tasks.create_task(post())
+            active = (await told(edge, "active", "v2"))["shadow"]
+            assert (active["images"], active["agreement"], active["errors"]) == (5, 1, 0)
+            await want(edge, bad)
+            failed = await told(edge, "failed", "v2")
+            assert "it agrees with the model that answers on" in failed["reason"]
+            assert (failed["wanted"], failed["shadow"]["images"]) == ("v3", 5)
+            camera.cancel()
+        _, status = await call(edge, "status")
+    assert status["answered"] - posted in (0, 1)  # the one that was not read any more
+    assert versions == {"first", "v2"}
+    assert not list(spool.glob("*.sample"))  # what a candidate is unsure of is nobody's business
+    assert again.end() == 0
     assert "SECRET" not in classifier.log + again.log
 
 

@@ -62,6 +62,13 @@ def test_the_starter_is_better_than_chance_and_weak_on_purpose(starter: Path) ->
     assert 0.05 < unsure < 0.6  # something to flag, and not everything
 
 
+def test_the_starter_brings_the_figures_of_its_validation(starter: Path) -> None:
+    validation = load(starter).validation
+    assert validation is not None
+    assert {one.tag for one in validation.tags} == set(TAGS)
+    assert validation.images == 15
+
+
 def test_the_second_run_makes_nothing(starter: Path) -> None:
     before, told = untouched(starter), list[tuple[int, int]]()
     assert ensure_starter_model(starter.parent, lambda *progress: told.append(progress)) == starter

@@ -45,6 +45,18 @@ def test_real_photographs_are_told_apart_after_fifteen_of_each(tmp_path: Path, r
     assert rubbish.figures.accuracy == pytest.approx(accuracy, abs=0.2)
 
 
+def test_the_export_holds_what_was_said_of_images_not_seen(tmp_path: Path, rubbish: Trained) -> None:
+    write_export(tmp_path / "model.zip", rubbish.to_zip())
+    validation = load(tmp_path / "model.zip").validation
+    assert validation is not None
+    assert [one.tag for one in validation.tags] == list(RUBBISH)
+    assert validation.images == 15 * len(RUBBISH)
+    right = sum(one.images * (one.accuracy or 0) for one in validation.tags)
+    assert right / validation.images == pytest.approx(rubbish.figures.accuracy, abs=1e-4)
+    confidence = sum(one.images * one.confidence for one in validation.tags) / validation.images
+    assert confidence == pytest.approx(rubbish.figures.probabilities.max(axis=1).mean(), abs=1e-4)
+
+
 def test_each_tag_has_its_own_figures(rubbish: Trained) -> None:
     assert [(one.tag, one.images) for one in rubbish.tag_figures] == [(tag, 15) for tag in RUBBISH]
     mean_recall = sum(one.recall for one in rubbish.tag_figures) / len(RUBBISH)

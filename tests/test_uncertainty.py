@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ripeloop.prediction import Prediction
-from ripeloop.uncertainty import Policy, confidence, entropy, margin, reason_to_flag
+from ripeloop.uncertainty import Policy, TagPolicy, confidence, entropy, margin, reason_to_flag
 
 NEVER = 1.0
-QUIET = Policy(min_confidence=0, min_margin=0, max_entropy=0, audit_share=0)
+QUIET = Policy(confidence_below=0, margin_below=0, entropy_above=0, audit_rate=0)
 PROBABILITIES = st.lists(st.floats(0, 1), max_size=6)
 
 
@@ -25,8 +25,8 @@ def answers(*probabilities):
         ((0.79, 0.21), Policy(), "low_confidence"),
         ((0.1, 0.79, 0.11), Policy(), "low_confidence"),
         ((0.9, 0.85), Policy(), "narrow_margin"),
-        ((0.9, 0.1), Policy(max_entropy=0.3), "high_entropy"),
-        ((0.99, 0.01), Policy(max_entropy=0.3), None),
+        ((0.9, 0.1), Policy(entropy_above=0.3), "high_entropy"),
+        ((0.99, 0.01), Policy(entropy_above=0.3), None),
         ((), Policy(), "low_confidence"),
         ((0.5, 0.5), QUIET, None),
     ],
@@ -35,8 +35,24 @@ def test_an_image_is_flagged_for_the_threshold_it_met(probabilities, policy, rea
     assert reason_to_flag(answers(*probabilities), policy, NEVER) == reason
 
 
+@pytest.mark.parametrize(
+    ("probabilities", "own", "reason"),
+    [
+        ((0.9, 0.1), TagPolicy(confidence_below=0.95), "low_confidence"),
+        ((0.7, 0.3), TagPolicy(confidence_below=0), None),
+        ((0.9, 0.85), TagPolicy(margin_below=0), None),
+        ((0.9, 0.1), TagPolicy(entropy_above=0.3), "high_entropy"),
+        ((0.1, 0.9), TagPolicy(confidence_below=0.95), None),  # likeliest is the other one
+        ((0.7, 0.3), TagPolicy(margin_below=0.1), "low_confidence"),  # as for all where it says nothing of its own
+        ((), TagPolicy(confidence_below=0), "low_confidence"),
+    ],
+)
+def test_the_likeliest_tag_may_have_thresholds_of_its_own(probabilities, own, reason):
+    assert reason_to_flag(answers(*probabilities), Policy(tags={"tag0": own}), NEVER) == reason
+
+
 def test_an_audit_does_not_look_at_the_answer():
-    policy = Policy(audit_share=0.05)
+    policy = Policy(audit_rate=0.05, tags={"tag0": TagPolicy(confidence_below=0.9)})
     assert reason_to_flag(answers(1.0, 0.0), policy, 0.049) == "audit"
     assert reason_to_flag(answers(0.1, 0.1), policy, 0.049) == "audit"
     assert reason_to_flag(answers(1.0, 0.0), policy, 0.05) is None
@@ -56,37 +72,3 @@ def test_measures_stay_in_their_ranges(probabilities):
 
 def test_entropy_is_in_nats():
     assert entropy(answers(0.25, 0.25, 0.25, 0.25)) == pytest.approx(math.log(4))
-
-
-def test_a_twin_changes_what_it_names_and_leaves_the_rest():
-    policy, refused = Policy.from_desired({"minMargin": 0.1, "colour": "blue"}, Policy(min_confidence=0.7))
-    assert policy == Policy(min_confidence=0.7, min_margin=0.1)
-    assert refused == {}
-
-
-@pytest.mark.parametrize("bad", [-0.1, 1.1, "0.5", True, None, float("nan"), float("inf"), 10**400, [0.5], {}])
-def test_a_bad_value_is_refused_and_the_old_one_stays(bad):
-    before = Policy(min_confidence=0.6)
-    policy, refused = Policy.from_desired({"minConfidence": bad, "minMargin": 0.2}, before)
-    assert policy == Policy(min_confidence=0.6, min_margin=0.2)
-    assert list(refused) == ["policy.minConfidence"]
-    assert repr(bad) in refused["policy.minConfidence"]
-
-
-@pytest.mark.parametrize("bad", [-1, 1e308, 10**400, float("nan"), float("inf")])
-def test_an_entropy_no_model_has_is_refused(bad):
-    policy, refused = Policy.from_desired({"maxEntropy": bad}, Policy(max_entropy=0.5))
-    assert policy.max_entropy == 0.5
-    assert "between 0 and 1000" in refused["policy.maxEntropy"]
-
-
-@pytest.mark.parametrize("section", [None, 3, "off", [1]])
-def test_a_section_that_is_no_object_is_refused_whole(section):
-    policy, refused = Policy.from_desired(section, Policy())
-    assert policy == Policy()
-    assert list(refused) == ["policy"]
-
-
-def test_a_policy_reports_what_a_twin_can_ask_for():
-    policy = Policy(0.5, 0.2, 1.1, 0.1)
-    assert Policy.from_desired(policy.to_reported(), Policy()) == (policy, {})

@@ -16,12 +16,13 @@ def figures(draw: some.DrawFn) -> Figures:
     return Figures(
         answered=answered,
         failed=draw(some.integers(0, 300)),
-        flagged=draw(some.integers(0, answered)),
+        judged=(judged := draw(some.integers(0, answered))),
+        flagged=draw(some.integers(0, judged)),
         p50=draw(some.floats(0, 2)) if answered else 0.0,
     )
 
 
-GOOD = Figures(answered=1000, failed=0, flagged=100, p50=0.010)
+GOOD = Figures(answered=1000, failed=0, judged=1000, flagged=100, p50=0.010)
 
 
 @given(figures())
@@ -50,12 +51,12 @@ def test_slower_never_saves_a_model(old: Figures, new: Figures, more: float) -> 
 @given(figures(), figures(), some.data())
 def test_flagging_more_never_saves_a_model(old: Figures, new: Figures, data: some.DataObject) -> None:
     assume(worse(old, new))
-    assert worse(old, replace(new, flagged=data.draw(some.integers(new.flagged, new.answered))))
+    assert worse(old, replace(new, flagged=data.draw(some.integers(new.flagged, new.judged))))
 
 
 @given(figures(), some.integers(0, 2))
 def test_a_few_failures_or_answers_are_no_verdict(old: Figures, failed: int) -> None:
-    assert worse(old, Figures(answered=49, failed=failed, flagged=49, p50=60.0)) is None
+    assert worse(old, Figures(answered=49, failed=failed, judged=49, flagged=49, p50=60.0)) is None
 
 
 @given(figures())
@@ -84,7 +85,15 @@ def test_what_differs_by_chance_or_by_little_stays() -> None:
     assert worse(GOOD, replace(GOOD, failed=20)) is None
     assert worse(GOOD, replace(GOOD, p50=0.039)) is None
     assert worse(GOOD, replace(GOOD, flagged=290)) is None
-    few = Figures(answered=50, flagged=10, p50=0.01)
+    few = Figures(answered=50, judged=50, flagged=10, p50=0.01)
     assert worse(few, replace(few, flagged=25)) is None  # 20 % and 50 %, of fifty: less than four sigmas
     assert unjudged(GOOD, GOOD) == ""
     assert worse(GOOD, replace(GOOD, flagged=290), Rules(flagged_share=0.1))
+
+
+def test_what_was_judged_by_another_policy_is_no_part_of_the_comparison() -> None:
+    few = replace(GOOD, judged=49, flagged=49)
+    assert worse(GOOD, few) is None
+    assert "the policy has changed" in unjudged(GOOD, few)
+    assert "the policy has changed" in unjudged(few, GOOD)
+    assert worse(replace(GOOD, judged=50, flagged=5), replace(GOOD, judged=50, flagged=50))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import math
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -18,21 +19,23 @@ from aiohttp import web
 
 from classifier import messages
 from classifier.app import Options, application, is_our_fault
-from classifier.candidate import Terms
 from classifier.classify import Classifier
+from classifier.cores import cores
+from classifier.decoding import MAX_SIDE
 from classifier.fetch import FetchLimits
+from classifier.freed import give_back, keep_little
 from classifier.guard import Limits as BodyLimits
 from classifier.guard import OncePerMinute
 from classifier.handoff import Bounds, Handoff
-from classifier.imaging import MAX_SIDE
 from classifier.live import Live
 from classifier.memory import Memory
 from classifier.messages import Predictions, answer_images
 from classifier.metrics import Metrics
 from classifier.model import Model, load
+from classifier.providers import CPU, parse
 from classifier.rollout import Rollout, RolloutSettings
 from classifier.room import MAX_PIXELS, Room
-from classifier.settings import MAX_BODY, Settings, cores
+from classifier.settings import EXACT, FAST, MAX_BODY, Settings
 from classifier.shelf import Shelf
 from classifier.start import Sources, begin
 from classifier.summary import Counts, post_summaries, status
@@ -43,6 +46,7 @@ from ripeloop.errors import BadModel, SettingsError
 from ripeloop.hub import open_hub
 from ripeloop.package import public_key
 from ripeloop.prediction import format_time
+from ripeloop.sampling import AUDIT_RATE, MOST_ENTROPY, THRESHOLDS
 from ripeloop.spool import Limits, Spool
 from ripeloop.uncertainty import Policy
 
@@ -59,10 +63,18 @@ async def serve(settings: Settings) -> None:
     logging.captureWarnings(capture=True)  # Pillow warns of odd files
     logging.getLogger("aiohttp.server").addFilter(is_our_fault)
     logging.getLogger("asyncio").addFilter(OncePerMinute())
-    loading = partial(load, threads=settings.workers, room=Room(settings.max_pixels))
-    sources = Sources(Shelf(settings.models), settings.model, loading)
+    keep_little()
+    loading = partial(
+        load,
+        threads=settings.workers,
+        room=Room(settings.max_pixels),
+        fast=settings.decode == FAST,
+        providers=settings.providers,
+    )
+    sources = Sources(Shelf(settings.models), settings.model, loading, settings.model_key)
     model, memory = await _first_model(sources)
     log.info("model %s: %d tags (%s)", model.version, len(model.tags), ", ".join(model.tags[:10]))
+    await sources.beside(give_back)
     spool = _spool(settings)
     counts, thresholds = Counts(), Thresholds(settings.policy)
 
@@ -73,7 +85,7 @@ async def serve(settings: Settings) -> None:
     async def tell_status(_: Any) -> tuple[int, Any]:
         usage = await asyncio.to_thread(_usage, spool) if spool else (0, 0)
         about = rollout.status() | {"tags": list(live.model.tags)}
-        return 200, status(counts, about, usage, thresholds.policy.to_reported())
+        return 200, status(counts, live.model, about, usage, thresholds.of(live.model))
 
     async with AsyncExitStack() as stack:
         hub = await stack.enter_async_context(
@@ -105,9 +117,9 @@ async def serve(settings: Settings) -> None:
         options = Options(limits, metrics, settings.prediction_key, fetch, predictions)
         await stack.enter_async_context(_listening(application(classifier, options), settings))
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(follow(hub, thresholds))
+            tasks.create_task(follow(hub, thresholds, lambda: live.model))
             tasks.create_task(rollout.run(hub))
-            tasks.create_task(post_summaries(hub, counts, lambda: classifier.model.version, settings.summary_seconds))
+            tasks.create_task(post_summaries(hub, counts, lambda: live.model, settings.summary_seconds))
             tasks.create_task(messages.follow(hub, predictions))
             tasks.create_task(predictions.run())
             for _ in range(settings.workers):
@@ -171,7 +183,17 @@ def _usage(spool: Spool) -> tuple[int, int]:
     return 0, 0
 
 
-_SHARE = click.FloatRange(0, 1)
+class _Range(click.FloatRange):
+    """A range of numbers, of which nan and infinity are none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
+_SHARE = _Range(0, 1)
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
@@ -199,28 +221,44 @@ def _option(name: str, default: Any, type_: Any, help_: str) -> Callable[[Comman
 @_option("--spool-images", Limits().images, click.IntRange(min=1), "What the spool may hold, in images.")
 @_option("--state", "state", _FOLDER, "The folder for messages that must outlive the process.")
 @_option("--max-body", MAX_BODY, click.IntRange(min=1), "The largest image taken, in bytes.")
-@_option("--max-pixels", MAX_PIXELS, click.IntRange(1, MAX_SIDE**2), "The largest image taken, in pixels.")
-@_option("--workers", 0, click.IntRange(0, 256), "Images classified at once; 0: one a core.")
+@_option(
+    "--max-pixels", MAX_PIXELS, click.IntRange(1, MAX_SIDE**2), "The largest image taken, in pixels as it is decoded."
+)
+@_option(
+    "--decode",
+    FAST,
+    click.Choice([FAST, EXACT]),
+    "How large JPEGs are decoded: fast at a half, a quarter or an eighth of their size, exact as the cloud does.",
+)
+@_option(
+    "--providers",
+    CPU,
+    str,
+    "What the model runs on: cpu, cuda, tensorrt or openvino, or several in order of preference.",
+)
+@_option("--workers", 0, click.IntRange(0, 256), "Images classified at once; 0: one a core this container may use.")
 @_option("--max-in-flight", 64, click.IntRange(min=1), "Images held at once; more are told to come again.")
 @_option(
     "--idle-seconds",
     75.0,
-    click.FloatRange(min=0, min_open=True),
+    _Range(min=0, min_open=True),
     "Seconds after which a connection without a whole request is closed.",
 )
 @_option(
     "--handoff-wait",
     0.05,
-    click.FloatRange(0, 10),
+    _Range(0, 10),
     "Seconds an answer waits for its uncertain image to be in the spool; 0 never waits.",
 )
-@_option("--summary-seconds", 60.0, click.FloatRange(min=0, min_open=True), "Seconds between summaries to the cloud.")
-@_option("--min-confidence", Policy().min_confidence, _SHARE, "Keep images whose highest probability is below; 0: off.")
-@_option("--min-margin", Policy().min_margin, _SHARE, "Keep images whose two best tags are closer; 0: off.")
+@_option("--summary-seconds", 60.0, _Range(min=0, min_open=True), "Seconds between summaries to the cloud.")
 @_option(
-    "--max-entropy", Policy().max_entropy, click.FloatRange(min=0), "Keep images of higher entropy (nats); 0: off."
+    "--confidence-below", Policy().confidence_below, _SHARE, "Keep images whose highest probability is below; 0: off."
 )
-@_option("--audit-share", Policy().audit_share, _SHARE, "The share of all images kept whatever the model thought.")
+@_option("--margin-below", Policy().margin_below, _SHARE, "Keep images whose two best tags are closer; 0: off.")
+@_option(
+    "--entropy-above", Policy().entropy_above, _Range(0, MOST_ENTROPY), "Keep images of higher entropy (nats); 0: off."
+)
+@_option("--audit-rate", Policy().audit_rate, _SHARE, "Share of all images kept whatever the model thought; 0: off.")
 @_option(
     "--url-hosts", "", str, "Hosts that images may be fetched from, as in cam1.local,cam2.local:8000; empty: none."
 )
@@ -234,7 +272,7 @@ def _option(name: str, default: Any, type_: Any, help_: str) -> Callable[[Comman
 @_option(
     "--watch-seconds",
     RolloutSettings().watch_seconds,
-    click.FloatRange(min=0),
+    _Range(min=0),
     "Seconds that a new model is watched, from its first image on, and undone if it is worse; 0: not at all.",
 )
 @process.log_options
@@ -244,22 +282,22 @@ def main(log_level: str, log_json: bool, **options: Any) -> None:
     Example: python -m classifier --model export.zip --port 8080, then
     curl --data-binary @picture.jpg http://localhost:8080/image
 
-    The thresholds hold until the module twin says otherwise.
+    The thresholds hold until the model's package or, before all, the module twin says otherwise.
     """
     process.run(_run(options), log_level=log_level, log_json=log_json)
 
 
 async def _run(options: dict[str, Any]) -> None:
     options["workers"] = options["workers"] or cores()
+    options["providers"] = parse(options["providers"])
     options["spool_limits"] = Limits(options.pop("spool_bytes"), options.pop("spool_images"))
-    names = ("min_confidence", "min_margin", "max_entropy", "audit_share")
-    options["policy"] = Policy(**{name: options.pop(name) for name in names})
+    options["policy"] = Policy(**{name: options.pop(name) for name in (*THRESHOLDS, AUDIT_RATE)})
     hosts, private = options.pop("url_hosts"), options.pop("url_private")
     options["url_hosts"] = Hosts.parse(hosts, private=private) if hosts.strip() else None
     key = options.pop("model_key")
     limits = FetchLimits(bytes=options.pop("model_bytes"))
-    terms = Terms(public_key(key) if key else None, limits)
-    options["rollout"] = RolloutSettings(terms, options.pop("watch_seconds"))
+    options["model_key"] = public_key(key) if key else None
+    options["rollout"] = RolloutSettings(limits, options.pop("watch_seconds"))
     await serve(Settings(**options))
 
 

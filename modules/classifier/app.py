@@ -118,6 +118,7 @@ class _Http:
             posted = _posted_image(request, body)
             if len(posted) > self._options.limits.largest:
                 raise web.HTTPRequestEntityTooLarge(self._options.limits.largest)
+            del body  # a form's holds the image once more
             with self._classifier.place():
                 return await self._classified(request, posted)
 

@@ -5,12 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from random import SystemRandom
-
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from classifier import parity
 from classifier.fetch import FetchLimits, copy, discard, fetch, pause, size
@@ -20,7 +17,7 @@ from classifier.shelf import Shelf
 from classifier.start import Sources
 from classifier.wanted import Wanted
 from ripeloop.errors import BadModel, Offline
-from ripeloop.package import check_file, check_signature, read_golden
+from ripeloop.package import check_file, read_golden
 
 log = logging.getLogger(__name__)
 
@@ -30,26 +27,18 @@ Tell = Callable[..., None]
 """Takes the state, and a reason where there is one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What is asked of a package: its size, and the signature of `key`'s owner; without a key unsigned ones do."""
-
-    key: Ed25519PublicKey | None = None
-    limits: FetchLimits = field(default_factory=FetchLimits)
-
-
 async def prepared(
-    wanted: Wanted, sources: Sources, terms: Terms, tell: Tell, about_to_load: Callable[[], Awaitable[None]]
+    wanted: Wanted, sources: Sources, limits: FetchLimits, tell: Tell, about_to_load: Callable[[], Awaitable[None]]
 ) -> Model:
     """The wanted model, on the shelf, ready to answer and known to answer right. Takes as long as the network does.
 
     Raises Refused, BadModel, OSError of our own disk.
     """
     shelf, package = sources.shelf, sources.shelf.package(wanted.sha256)
-    if terms.key is not None:
-        check_signature(wanted.sha256, wanted.signature, terms.key)
+    sources.check(wanted.sha256, wanted.signature)
     if not await sources.beside(_stands, package, wanted.sha256):
-        await _fetch(wanted, shelf, terms.limits, tell)
+        await _fetch(wanted, shelf, limits, tell)
+    await sources.beside(sources.sign, wanted)
     await about_to_load()
     tell(LOADING)
     model = await sources.beside(sources.open, Kept(wanted.version, wanted.sha256))

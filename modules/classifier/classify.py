@@ -11,17 +11,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import SystemRandom
 
+from classifier.decoding import content_type
 from classifier.handoff import Handoff
-from classifier.imaging import content_type
 from classifier.live import Live
 from classifier.model import Model
+from classifier.shadow import Seen
 from classifier.summary import Counts
 from classifier.thresholds import Thresholds
 from ripeloop.errors import BadModel, RipeloopError
 from ripeloop.prediction import Flagged, Prediction, image_id
 from ripeloop.uncertainty import reason_to_flag
-
-NEVER_BY_CHANCE = 1.0  # a draw that is no audit: what is kept at random says nothing of the model
 
 
 class Busy(RipeloopError):
@@ -41,7 +40,7 @@ class Classifier:
 
     def __init__(
         self,
-        model: Model | Live,
+        live: Live,
         counts: Counts,
         thresholds: Thresholds,
         handoff: Handoff | None = None,
@@ -50,12 +49,13 @@ class Classifier:
         max_in_flight: int = 64,
         chance: Callable[[], float] = SystemRandom().random,
     ) -> None:
-        self.live = model if isinstance(model, Live) else Live(model)
+        self.live = live
         self._counts = counts
         self._thresholds = thresholds
         self._handoff = handoff
         self._chance = chance
-        self._workers = ThreadPoolExecutor(workers, "model")
+        self._threads = ThreadPoolExecutor(workers, "model")
+        self._workers = workers
         self._max_in_flight = max_in_flight
         self._in_flight = 0
 
@@ -98,16 +98,17 @@ class Classifier:
         alone, serving = self._in_flight <= 1, self.live.serving
         loop = asyncio.get_running_loop()
         try:
-            predictions, busy = await loop.run_in_executor(self._workers, _timed, serving.model, image, alone)
+            predictions, busy = await loop.run_in_executor(self._threads, _timed, serving.model, image, alone)
         except BadModel:
             serving.failed()
             raise
         answer, seconds = Answer(predictions, serving.model), time.perf_counter() - started
-        unsure = reason_to_flag(predictions, self._thresholds.policy, NEVER_BY_CHANCE)
-        serving.answered(busy, flagged=unsure is not None)
+        serving.answered(predictions, busy, self._thresholds.of(serving.model))
         if keep and self._handoff is not None:
             await self._flag(self._handoff, image, answer, captured_at)
-        self._counts.answer(predictions, seconds)
+        self._counts.answer(predictions, seconds, serving.model)
+        if self.live.shadow is not None:
+            self.live.shadow.offer(Seen(image, predictions, busy, alone, lambda: self._in_flight, self._workers))
         return answer
 
     def refused(self) -> None:
@@ -116,10 +117,10 @@ class Classifier:
 
     def close(self) -> None:
         """Let the worker threads go, once what they are at is done."""
-        self._workers.shutdown(cancel_futures=True)
+        self._threads.shutdown(cancel_futures=True)
 
     async def _flag(self, handoff: Handoff, image: bytes, answer: Answer, captured_at: datetime) -> None:
-        reason = reason_to_flag(answer.predictions, self._thresholds.policy, self._chance())
+        reason = reason_to_flag(answer.predictions, self._thresholds.of(answer.model), self._chance())
         if reason is None:
             return
         flagged = Flagged(

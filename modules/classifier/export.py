@@ -10,18 +10,21 @@ import unicodedata
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ripeloop.errors import BadModel
+from ripeloop.package import PROVENANCE, THRESHOLDS, VALIDATION, thresholds_of, validation_of
+from ripeloop.prediction import MAX_TEXT
+from ripeloop.sampling import Sampling
+from ripeloop.validation import Validation
 
 MANIFEST = "cvexport.manifest"
 METADATA = "metadata_properties.json"
 LABELS = "labels.txt"
-PROVENANCE = "provenance.json"
 MAX_MODEL_BYTES = 512 * 1024 * 1024
 MAX_TEXT_BYTES = 1024 * 1024
 MAX_FILES = 1000
@@ -47,7 +50,8 @@ class Export:
     """One export, its SHA-1 verified.
 
     `labels` is None where the export has no labels.txt. `iteration`, `project` and `tag_ids` (by tag) are what its
-    manifest and its provenance.json tell, and empty where they do not.
+    manifest and its provenance.json tell, and empty where they do not; `validation` and `thresholds` are those of the
+    package.
     """
 
     model: bytes
@@ -56,11 +60,26 @@ class Export:
     iteration: str = ""
     project: str = ""
     tag_ids: Mapping[str, str] = field(default_factory=dict)
+    validation: Validation | None = None
+    thresholds: Sampling = field(default_factory=Sampling)
 
     @property
     def version(self) -> str:
         """The iteration's id, else the first 12 hex digits of the model's SHA-256."""
         return self.iteration or hashlib.sha256(self.model).hexdigest()[:12]
+
+    def check_tags(self, tags: Sequence[str]) -> None:
+        """Return if these tags can be told and the package speaks of no others. Raises BadModel."""
+        if any(len(tag) > MAX_TEXT for tag in tags):
+            raise BadModel(f"a tag of the model has more than {MAX_TEXT} characters; rename it and export again")
+        for name, told in (
+            (VALIDATION, [one.tag for one in self.validation.tags] if self.validation else []),
+            (THRESHOLDS, list(self.thresholds.tags)),
+        ):
+            unknown = sorted(set(told) - set(tags))
+            if unknown:
+                words = ", ".join(unknown)[:200]
+                raise BadModel(f"{name} is not of this model, which has no tag {words}; build the package again")
 
 
 def read(path: Path) -> Export:
@@ -93,6 +112,8 @@ def labels_of(text: bytes) -> tuple[str, ...]:
     for number, line in enumerate(lines, 1):
         if not line.strip():
             raise BadModel(f"line {number} of {LABELS} is empty: each of its lines is a tag; download the export again")
+        if len(line) > MAX_TEXT:
+            raise BadModel(f"line {number} of {LABELS} has {len(line)} characters, a tag at most {MAX_TEXT}; rename it")
         if any(unicodedata.category(character) == "Cc" for character in line):
             raise BadModel(f"line {number} of {LABELS} is no text ({line[:50]!r}); download the export again")
     if len(set(lines)) != len(lines):
@@ -120,7 +141,7 @@ def _bare(path: Path) -> Export:
     """A lone .onnx; what lies beside it counts, unless a manifest there speaks of another file."""
     beside: dict[str, Reader] = {
         name: partial(_read_file, path.parent / name)
-        for name in (path.name, LABELS, METADATA, MANIFEST, PROVENANCE)
+        for name in (path.name, LABELS, METADATA, MANIFEST, PROVENANCE, VALIDATION, THRESHOLDS)
         if (path.parent / name).is_file()
     }
     manifest: dict[str, Any] = {}
@@ -138,8 +159,12 @@ def _with_neighbours(files: Mapping[str, Reader], model_path: PurePosixPath, man
         raise BadModel(f"{model_path} is not the file its manifest describes (SHA-1 differs); download it again")
     labels = str(model_path.parent / str(manifest.get("LabelFileName") or LABELS))
     metadata = str(model_path.parent / str(manifest.get("MetadataPropsFileName") or METADATA))
-    origin = str(model_path.parent / PROVENANCE)
-    provenance = _json_object(files[origin](MAX_TEXT_BYTES), PROVENANCE) if origin in files else {}
+    ours = {
+        name: files[path](MAX_TEXT_BYTES)
+        for name in (PROVENANCE, VALIDATION, THRESHOLDS)
+        if (path := str(model_path.parent / name)) in files
+    }
+    provenance = _json_object(ours[PROVENANCE], PROVENANCE) if PROVENANCE in ours else {}
     tag_ids = provenance.get("tagIds")
     return Export(
         model=model,
@@ -148,6 +173,8 @@ def _with_neighbours(files: Mapping[str, Reader], model_path: PurePosixPath, man
         iteration=_iteration(manifest),
         project=str(provenance.get("projectId") or ""),
         tag_ids={tag: str(id_) for tag, id_ in tag_ids.items()} if isinstance(tag_ids, dict) else {},
+        validation=validation_of(ours[VALIDATION]) if VALIDATION in ours else None,
+        thresholds=thresholds_of(ours[THRESHOLDS]) if THRESHOLDS in ours else Sampling(),
     )
 
 

@@ -1,8 +1,9 @@
 """From the answer to the spool: flagged images are written, made durable and announced, and no camera waits for it.
 
-Two steps, each with its own queue, so that neither the disk's nor the hub's pace reaches the camera: first the file
-is written (from then on a killed process loses nothing), later it is made to outlive a power cut and the sampler is
-woken. The spool is the truth: a wake-up that fails is not repeated, the next one or the sampler's own look finds all.
+Three steps, each with its own queue, so that neither the disk's nor the hub's pace reaches the camera: first the file
+is written (from then on a killed process loses nothing), later it is made to outlive a power cut, then the sampler is
+woken. Each step takes at once all that waits for it. The spool is the truth: a wake-up that fails is not repeated, the
+next one or the sampler's own look finds all.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
 from classifier.summary import Counts
 from ripeloop.errors import Offline, Refused, SpoolFull, TooLarge
@@ -22,6 +24,8 @@ from ripeloop.spool import Spool
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 OUTPUT = "uncertain"
 
 DUPLICATE = "duplicate"
@@ -29,7 +33,8 @@ SPOOL_FULL = "spool_full"
 SPOOL_ERROR = "spool_error"
 HANDOFF_FULL = "handoff_full"
 
-WAKE_UPS = 32  # at most for one batch: the sampler takes all that waits, however often it is woken
+WAKE_EVERY = 0.1  # seconds; the sampler takes all that waits, however often it is woken
+TOGETHER = 16  # images written in one go: each go costs as much as writing a small one
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,7 @@ class Handoff:
         self._counts = counts
         self._bounds = bounds
         self._to_write: asyncio.Queue[_Job] = asyncio.Queue()
+        self._to_sync: asyncio.Queue[Flagged] = asyncio.Queue()
         self._to_announce: asyncio.Queue[Flagged] = asyncio.Queue()
         self._bytes = 0
         self._slow = False  # a camera waited in vain: none waits until the disk has caught up
@@ -81,7 +87,7 @@ class Handoff:
         """Work until the block ends, then until nothing waits any more, for `drain` seconds at most."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                working = [tasks.create_task(self._write()), tasks.create_task(self._announce())]
+                working = [tasks.create_task(step) for step in (self._write(), self._sync(), self._announce())]
                 try:
                     yield
                 finally:
@@ -94,30 +100,24 @@ class Handoff:
     async def _drain(self) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(self._bounds.drain):
-                await self._to_write.join()
-                await self._to_announce.join()
+                for queue in (self._to_write, self._to_sync, self._to_announce):
+                    await queue.join()
         if self._bytes:
             log.error("stopped with images that are not in the spool yet: %d bytes", self._bytes)
 
     async def _write(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            job = await self._to_write.get()
-            dropped, detail = await loop.run_in_executor(self._disk, self._put, job)
-            self._bytes -= len(job.image)
-            if dropped is None:
-                self._counts.stored += 1
-                self._to_announce.put_nowait(job.flagged)
-                self._settled()
-            else:
-                self._drop(dropped, detail)
+            jobs = await _waiting(self._to_write, TOGETHER)
+            for job, (dropped, detail) in await loop.run_in_executor(self._disk, self._put, jobs):
+                self._written(job, dropped, detail)
             if self._to_write.empty():
                 self._slow = False
-            if not job.written.done():
-                job.written.set_result(None)
-            self._to_write.task_done()
 
-    def _put(self, job: _Job) -> tuple[str | None, str]:
+    def _put(self, jobs: list[_Job]) -> list[tuple[_Job, tuple[str | None, str]]]:
+        return [(job, self._put_one(job)) for job in jobs]
+
+    def _put_one(self, job: _Job) -> tuple[str | None, str]:
         try:
             stored = self._spool.put(job.flagged, job.image)
         except SpoolFull as error:
@@ -126,27 +126,39 @@ class Handoff:
             return SPOOL_ERROR, str(error)
         return (None, "") if stored else (DUPLICATE, "")
 
-    async def _announce(self) -> None:
+    def _written(self, job: _Job, dropped: str | None, detail: str) -> None:
+        self._bytes -= len(job.image)
+        if dropped is None:
+            self._counts.stored += 1
+            self._to_sync.put_nowait(job.flagged)
+            self._settled()
+        else:
+            self._drop(dropped, detail)
+        if not job.written.done():
+            job.written.set_result(None)
+        self._to_write.task_done()
+
+    async def _sync(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            batch = [await self._to_announce.get()]
-            while not self._to_announce.empty():
-                batch.append(self._to_announce.get_nowait())
-            await loop.run_in_executor(self._disk, self._sync, batch)
-            for flagged in batch[-WAKE_UPS:]:
-                if not await self._send(flagged):
-                    break
+            batch = await _waiting(self._to_sync)
+            try:
+                await loop.run_in_executor(self._disk, self._spool.sync, *(flagged.id for flagged in batch))
+            except OSError as error:
+                log.warning("the spool may lose its newest images in a power cut: %s", error)
+            for flagged in batch:
+                self._to_announce.put_nowait(flagged)
+                self._to_sync.task_done()
+
+    async def _announce(self) -> None:
+        while True:
+            batch = await _waiting(self._to_announce)
+            await self._send(batch[-1])
             for _ in batch:
                 self._to_announce.task_done()
+            await asyncio.sleep(WAKE_EVERY)
 
-    def _sync(self, batch: list[Flagged]) -> None:
-        try:
-            for flagged in batch:
-                self._spool.sync(flagged.id)
-        except OSError as error:
-            log.warning("the spool may lose its newest images in a power cut: %s", error)
-
-    async def _send(self, flagged: Flagged) -> bool:
+    async def _send(self, flagged: Flagged) -> None:
         try:
             async with asyncio.timeout(self._bounds.send):
                 await self._hub.send(OUTPUT, flagged.to_json(), {"reason": flagged.reason})
@@ -154,11 +166,10 @@ class Handoff:
             if not self._unheard:
                 log.warning("cannot wake the sampler, it will look by itself: %s", error or "no answer in time")
             self._unheard = True
-            return False
+            return
         if self._unheard:
             log.info("the sampler hears again")
         self._unheard = False
-        return True
 
     def _drop(self, reason: str, detail: str) -> None:
         self._counts.dropped[reason] += 1
@@ -177,3 +188,11 @@ class _Job:
     flagged: Flagged
     image: bytes
     written: asyncio.Future[None]
+
+
+async def _waiting(queue: asyncio.Queue[T], most: int = 0) -> list[T]:
+    """All that waits in the queue, `most` at most; waits for the first."""
+    taken = [await queue.get()]
+    while not queue.empty() and len(taken) != most:
+        taken.append(queue.get_nowait())
+    return taken

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Self
 
+from classifier.compared import Compared
 from classifier.wanted import Wanted
 from classifier.watch import Figures
 from ripeloop.package import SHA256
+from ripeloop.uncertainty import Policy, TagPolicy
 
 TRIES = 3  # that may end with the process before a model is given up
 
-WATCHING, ACTIVE, ROLLED_BACK, FAILED = "watching", "active", "rolled_back", "failed"
+SHADOWING, WATCHING, ACTIVE = "shadowing", "watching", "active"
+ROLLED_BACK, FAILED = "rolled_back", "failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,20 +29,28 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """The active model is on trial: how the one before it did, and how often the process started meanwhile."""
+    """The active model is on trial: how the one before it did, judged by which policy.
+
+    `starts` counts how often the process started meanwhile.
+    """
 
     before: Figures = field(default_factory=Figures)
+    terms: Policy | None = None
     starts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How it stands: a word, the reason, and the version it is about. `since` is UTC, in `prediction.format_time`."""
+    """How it stands: a word, the reason, and the version it is about. `since` is UTC, in `prediction.format_time`.
+
+    `shadow` is how that version compared with the one that answered, where it was asked to.
+    """
 
     state: str = ACTIVE
     reason: str = ""
     wanted: str = ""
     since: str = ""
+    shadow: Compared | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +78,18 @@ class Memory:
         """Whether the process ended again and again while that was being loaded."""
         return self.tried == wanted.content and self.tries >= TRIES
 
-    def activated(self, wanted: Wanted, before: Figures, now: str) -> Self:
+    def withstood(self) -> Self:
+        """The process has lived beside a loaded candidate for a while: earlier ends were not its doing."""
+        return replace(self, tries=min(self.tries, 1))
+
+    def activated(self, wanted: Wanted, trial: Trial, now: str, shadow: Compared | None = None) -> Self:
         """It answers, on trial. What it replaces is kept, unless that was still on trial itself."""
         return replace(
             self,
             active=Kept(wanted.version, wanted.sha256),
             previous=self.previous if self.trial else self.active,
-            trial=Trial(self.trial.before if self.trial else before),
-            outcome=Outcome(WATCHING, "", wanted.version, now),
+            trial=replace(self.trial, starts=0) if self.trial else trial,
+            outcome=Outcome(WATCHING, "", wanted.version, now, shadow),
             refused="",
             tried="",
             tries=0,
@@ -84,7 +99,8 @@ class Memory:
         """The trial is over; a later request that failed meanwhile stays what is told."""
         if self.outcome.state != WATCHING:
             return replace(self, trial=None)
-        return replace(self, trial=None, outcome=Outcome(ACTIVE, remark, self.active.version, now))
+        outcome = Outcome(ACTIVE, remark, self.active.version, now, self.outcome.shadow)
+        return replace(self, trial=None, outcome=outcome)
 
     def confirmed(self, now: str) -> Self:
         """What is wanted answers already."""
@@ -93,9 +109,9 @@ class Memory:
             return replace(self, refused="")
         return replace(self, refused="", outcome=Outcome(state, "", self.active.version, now))
 
-    def failed(self, wanted: Wanted, reason: str, now: str) -> Self:
+    def failed(self, wanted: Wanted, reason: str, now: str, shadow: Compared | None = None) -> Self:
         """It never came to answer, and the same request would fail again."""
-        outcome = Outcome(FAILED, reason, wanted.version, now)
+        outcome = Outcome(FAILED, reason, wanted.version, now, shadow)
         return replace(self, outcome=outcome, refused=wanted.whole, tried="", tries=0)
 
     def stopped(self, wanted: Wanted, reason: str, now: str) -> Self:
@@ -141,23 +157,42 @@ class Memory:
     @classmethod
     def from_json(cls, data: bytes) -> Self:
         """What `to_json` wrote; unknown fields are ignored. Raises ValueError, TypeError, AttributeError."""
-        fields: dict[str, Any] = json.loads(data)
-        trial, outcome, previous = fields.get("trial"), fields.get("outcome") or {}, fields.get("previous")
+        written: dict[str, Any] = json.loads(data)
+        trial, outcome, previous = written.get("trial"), written.get("outcome") or {}, written.get("previous")
         return cls(
-            active=_kept(fields.get("active") or {}),
+            active=_kept(written.get("active") or {}),
             previous=None if previous is None else _kept(previous),
-            trial=trial and Trial(Figures.from_json(trial.get("before") or {}), int(trial.get("starts", 0))),
-            outcome=Outcome(
-                str(outcome.get("state", ACTIVE)), *(str(outcome.get(n, "")) for n in ("reason", "wanted", "since"))
-            ),
-            refused=str(fields.get("refused", "")),
-            tried=str(fields.get("tried", "")),
-            tries=int(fields.get("tries", 0)),
+            trial=trial and _trial(trial),
+            outcome=_outcome(outcome),
+            refused=str(written.get("refused", "")),
+            tried=str(written.get("tried", "")),
+            tries=int(written.get("tries", 0)),
         )
 
 
-def _kept(fields: Mapping[str, Any]) -> Kept:
-    sha256 = str(fields.get("sha256", ""))
+def _trial(written: Mapping[str, Any]) -> Trial:
+    before, terms = Figures.from_json(written.get("before") or {}), written.get("terms")
+    return Trial(before, terms and _policy(terms), starts=int(written.get("starts", 0)))
+
+
+def _policy(written: Mapping[str, Any]) -> Policy:
+    tags = {tag: TagPolicy(**_known(TagPolicy, own)) for tag, own in (written.get("tags") or {}).items()}
+    return Policy(**_known(Policy, written) | {"tags": tags})
+
+
+def _known(kind: type[Policy | TagPolicy], written: Mapping[str, Any]) -> dict[str, Any]:
+    names = {field.name for field in fields(kind)}
+    return {name: value for name, value in written.items() if name in names}
+
+
+def _outcome(written: Mapping[str, Any]) -> Outcome:
+    state, shadow = str(written.get("state", ACTIVE)), written.get("shadow")
+    reason, wanted, since = (str(written.get(name, "")) for name in ("reason", "wanted", "since"))
+    return Outcome(state, reason, wanted, since, shadow and Compared.from_json(shadow))
+
+
+def _kept(written: Mapping[str, Any]) -> Kept:
+    sha256 = str(written.get("sha256", ""))
     if sha256 and not SHA256.fullmatch(sha256):
         raise ValueError(f"{sha256!r} is no SHA-256")
-    return Kept(str(fields.get("version", "")), sha256)
+    return Kept(str(written.get("version", "")), sha256)

@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 
 from classifier.classify import Classifier
 from classifier.messages import Predictions
+from classifier.model import Model
 from classifier.summary import Counts
 from ripeloop.spool import Spool
 
@@ -86,8 +87,21 @@ class Metrics(Collector):
             yield _gauge("spool_images", "Images waiting in the spool.", self._usage[1])
             yield _gauge("spool_limit_bytes", "The most bytes the spool takes.", self._spool.limits.bytes)
             yield _gauge("spool_limit_images", "The most images the spool takes.", self._spool.limits.images)
+        yield from self._drift(model)
         info = {"version": model.version, "tags": str(len(model.tags))}
         yield InfoMetricFamily(f"{PREFIX}model", "The model that answers.", info)
+
+    def _drift(self, model: Model) -> Iterator[Metric]:
+        if model.validation is None:
+            return
+        images = self._counts.window(model).images
+        yield _gauge("drift_images", "Newest images that the drift is about.", images)
+        if drift := self._counts.drift(model):
+            family = GaugeMetricFamily(f"{PREFIX}drift", "Distance from the model's validation figures.", labels=["of"])
+            family.add_metric(["confidence"], drift.confidence)
+            family.add_metric(["tags"], drift.tags)
+            yield family
+            yield _gauge("drift_chance", "Drift that chance alone hardly exceeds.", drift.chance)
 
 
 def _gauge(name: str, help_: str, value: float) -> Metric:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +14,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from classifier.decoding import MAX_SIDE, content_type
 from classifier.export import Export, read
-from classifier.imaging import MAX_SIDE, OLD_CONTAINER, InputSpec, to_tensor
+from classifier.imaging import OLD_CONTAINER, InputSpec, to_tensor
+from classifier.likeness import LOOKED_AT, disagreement
+from classifier.providers import CPU, check, names, preload
 from classifier.room import Room
 from classifier.runtime import errors as ort
 from classifier.runtime import onnxruntime
-from ripeloop.errors import BadModel
+from ripeloop.errors import BadImage, BadModel
+from ripeloop.package import GoldenSet, read_golden
 from ripeloop.prediction import Prediction
+
+log = logging.getLogger(__name__)
 
 # onnxruntime's own errors have no root but Exception
 _FAILED = (
@@ -53,28 +61,59 @@ class Model:
 
     `tags` stand in the order of labels.txt; `version` is the iteration's id, else a part of the file's SHA-256.
     `project`, `iteration` and `tag_ids` are the ids where it was trained, empty where its export does not tell them.
-    Images are decoded in `room`.
+    `validation` and `thresholds` are those of its package.
+    Images are decoded in `room`, and JPEGs smaller where `fast`; the rest is as in `load`.
     """
 
-    def __init__(self, export: Export, threads: int = 1, room: Room | None = None) -> None:
+    def __init__(
+        self,
+        export: Export,
+        threads: int = 1,
+        room: Room | None = None,
+        *,
+        fast: bool = False,
+        providers: Sequence[str] = (CPU,),
+    ) -> None:
         self._room = room or Room()
-        self._shared = _session(export.model, 1)
+        self.fast = fast
+        self._shared = _session(export.model, 1, providers)
         # one request alone may have all cores; while every worker is busy more threads only get in each other's way
-        self._alone = _session(export.model, threads) if threads > 1 else self._shared
+        several = threads > 1 and tuple(providers) == (CPU,)
+        self._alone = _session(export.model, threads, providers) if several else self._shared
         metadata = self._shared.get_modelmeta().custom_metadata_map | dict(export.metadata)
         self.version = export.version
         self.project, self.iteration, self.tag_ids = export.project, export.iteration, export.tag_ids
+        self.validation, self.thresholds = export.validation, export.thresholds
         self.spec, self._input, self._type = _input(self._shared, metadata)
         self._output = _output(self._shared, export.labels)
         self.tags = export.labels or ()
         self._warm_up()
+        export.check_tags(self.tags)
 
-    def predict(self, image: bytes, *, alone: bool = False) -> tuple[Prediction, ...]:
+    def predict(self, image: bytes, *, alone: bool = False, exact: bool = False) -> tuple[Prediction, ...]:
         """What the model says of the posted `image`, in the order of `tags`. Raises BadImage, BadModel.
 
-        `alone`: no other request is waiting, so that this one may use all cores.
+        `alone`: no other request is waiting, so that this one may use all cores. `exact`: even where it is `fast`.
         """
-        answer = self._answer(self._alone if alone else self._shared, to_tensor(image, self.spec, self._room))
+        tensor = to_tensor(image, self.spec, self._room, fast=self.fast and not exact)
+        return self._predictions(self._alone if alone else self._shared, tensor)
+
+    def disagreement(self, golden: GoldenSet) -> str | None:
+        """How fast answers to the golden images differ from exact ones by more than is tolerated. Raises BadModel."""
+        pairs = []
+        for image in [one.image for one in golden.images if content_type(one.image) == "image/jpeg"][:LOOKED_AT]:
+            try:
+                exact, fast = (to_tensor(image, self.spec, self._room, fast=fast) for fast in (False, True))
+            except BadImage:
+                continue  # parity will say so
+            if not np.array_equal(exact, fast):
+                pairs.append((self._predictions(self._alone, exact), self._predictions(self._alone, fast)))
+        return disagreement(pairs)
+
+    def _predictions(
+        self, session: onnxruntime.InferenceSession, tensor: NDArray[np.float32]
+    ) -> tuple[Prediction, ...]:
+        answer = self._answer(session, tensor)
         if not all(math.isfinite(p) for p in answer.values()):
             raise BadModel("the model answered with something that is not a number")
         return tuple(Prediction(tag, answer[tag]) for tag in self.tags)
@@ -98,27 +137,44 @@ class Model:
         self.tags = tuple(self.tags or answer)
 
 
-def load(path: Path, threads: int = 1, room: Room | None = None) -> Model:
+def load(
+    path: Path,
+    threads: int = 1,
+    room: Room | None = None,
+    *,
+    fast: bool = False,
+    providers: Sequence[str] = (CPU,),
+) -> Model:
     """The model of the export at `path`, a zip, a folder or a .onnx, ready to answer. Raises BadModel.
 
-    A lone request runs on `threads` threads, requests side by side on one each.
+    A lone request runs on `threads` threads, requests side by side on one each. `providers` are those of
+    `providers.parse`. `fast` is off for a model whose own golden images do not bear it.
     """
-    return Model(read(path), threads, room)
+    model = Model(read(path), threads, room, fast=fast, providers=providers)
+    if fast and zipfile.is_zipfile(path) and (reason := model.disagreement(read_golden(path))):
+        log.warning("model %s: JPEGs are decoded exactly, which is slower: %s", model.version, reason)
+        model.fast = False
+    return model
 
 
-def _session(model: bytes, threads: int) -> onnxruntime.InferenceSession:
+def _session(model: bytes, threads: int, providers: Sequence[str]) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _ERRORS_ONLY
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # the cores belong to the next image
+    preload(providers)
     try:
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(model, options, providers=names(providers))
     except _FAILED as error:
         raise BadModel(
             f"onnxruntime cannot load the model ({_short(error)}); an export of 2018 in ONNX 1.0 form is one cause: "
             "export the iteration again as ONNX 1.2 or newer"
         ) from error
+    check(session, providers)
+    session.disable_fallback()
+    session._model_bytes = b""  # noqa: SLF001 - kept for that fallback alone, and as large as the whole model
+    return session
 
 
 def _input(

@@ -47,27 +47,32 @@ def parts(content_type: str, body: bytes) -> Iterator[Part]:
     if not boundary:
         raise BadImage("the multipart form names no boundary: let the HTTP library set Content-Type")
     delimiter = b"\r\n--" + boundary.encode("utf-8", "surrogateescape")
-    _, *sections = (b"\r\n" + body).split(delimiter, MAX_PARTS + 1)
-    for number, section in enumerate(sections):
-        if section.startswith(b"--"):
+    found = -2 if body.startswith(delimiter[2:]) else body.find(delimiter)
+    number = 0
+    while found != -1:  # the body is searched, never cut up: each copy of an image is as large as the image
+        at = found + len(delimiter)
+        if body.startswith(b"--", at):
             return
         if number == MAX_PARTS:
             raise BadImage(f"the multipart form has more than {MAX_PARTS} parts: post one image")
-        padding, found, part = section.partition(b"\r\n")
-        if not found or padding.strip(b" \t"):
+        found, number = body.find(delimiter, at), number + 1
+        end = len(body) if found == -1 else found
+        line = body.find(b"\r\n", at, end)
+        if line == -1 or body[at:line].strip(b" \t"):
             raise BadImage("the multipart form is malformed: its boundary does not end its line")
-        yield _part(part)
+        yield _part(body, line + 2, end)
     raise BadImage("the multipart form is cut short: its last boundary is missing")
 
 
-def _part(part: bytes) -> Part:
-    if part.startswith(b"\r\n"):
-        head, data = b"", part[2:]
+def _part(body: bytes, start: int, stop: int) -> Part:
+    """The part between these places of the body."""
+    if body.startswith(b"\r\n", start, stop):
+        head, data = b"", body[start + 2 : stop]
     else:
-        end = part.find(b"\r\n\r\n", 0, MAX_HEAD)
+        end = body.find(b"\r\n\r\n", start, min(start + MAX_HEAD, stop))
         if end < 0:
             raise BadImage(f"the multipart form is malformed: a part has no end of its headers within {MAX_HEAD} bytes")
-        head, data = part[:end], part[end + 4 :]
+        head, data = body[start:end], body[end + 4 : stop]
     named = _parameters(_disposition(head.decode("utf-8", "replace")))
     # a name in the extended form, `name*`, is not for forms (RFC 7578); a file's name is not looked at
     return Part(named.get("name", ""), named.get("filename", named.get("filename*")), data)

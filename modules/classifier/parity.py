@@ -11,10 +11,13 @@ from ripeloop.prediction import Prediction
 
 
 def check(model: Model, golden: GoldenSet) -> None:
-    """Return if the model answers every golden image as expected. Raises BadModel."""
+    """Return if the model answers every golden image as expected. Raises BadModel.
+
+    Decoded exactly, as where it was judged; whether it may answer faster here, `Model.disagreement` tells.
+    """
     for number, expected in enumerate(golden.images, 1):
         try:
-            answer = model.predict(expected.image)
+            answer = model.predict(expected.image, exact=True)
         except BadImage as error:
             raise BadModel(f"golden image {number} is no image: build the package again ({error})") from error
         if reason := difference(expected.predictions, answer, golden.tolerance):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from classifier.providers import CPU
 from classifier.rollout import RolloutSettings
 from classifier.room import MAX_PIXELS
 from classifier.url import Hosts
@@ -14,17 +16,19 @@ from ripeloop.spool import Limits
 from ripeloop.uncertainty import Policy
 
 MAX_BODY = 4 * 1024 * 1024  # what the Custom Vision container takes
+FAST, EXACT = "fast", "exact"
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """The classifier's settings. Raises SettingsError where two of them contradict each other.
 
+    `decode` is `FAST` or `EXACT`; `providers` are those of `providers.parse`.
     `spool` None: uncertain images are not kept. `workers` images are classified at once, `max_in_flight` received
     ones are held at once; a connection is closed after `idle_seconds` without a whole request; a camera's answer waits
     `handoff_wait` seconds at most for the spool. `policy` holds until the twin says otherwise. Without `url_hosts` no
     image is fetched by URL, without a `prediction_key` none is asked for. `models` keeps the models that the twin
-    brings, `rollout` says what is asked of them.
+    brings, which the owner of `model_key` must have signed; `rollout` says what else is asked of them.
     """
 
     model: Path
@@ -35,6 +39,8 @@ class Settings:
     state: Path = Path("state")
     max_body: int = MAX_BODY
     max_pixels: int = MAX_PIXELS
+    decode: str = FAST
+    providers: tuple[str, ...] = (CPU,)
     workers: int = 1
     max_in_flight: int = 64
     idle_seconds: float = 75.0
@@ -43,6 +49,7 @@ class Settings:
     url_hosts: Hosts | None = None
     prediction_key: str = field(default="", repr=False)
     models: Path = Path("models")
+    model_key: Ed25519PublicKey | None = None
     rollout: RolloutSettings = field(default_factory=RolloutSettings)
     policy: Policy = field(default_factory=Policy)
 
@@ -51,10 +58,3 @@ class Settings:
             raise SettingsError(
                 f"--max-in-flight {self.max_in_flight} would leave some of the {self.workers} --workers idle; raise it"
             )
-
-
-def cores() -> int:
-    """The processor cores this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -1,7 +1,7 @@
 """The folder of models: the active package, the one before it, and what this device remembers of its rollouts.
 
-A package is kept as the zip it came in, named by its SHA-256: it is never unpacked, so that each start can tell
-whether the disk still holds what was verified.
+A package is kept as the zip it came in, named by its SHA-256, its signature beside it: it is never unpacked, so that
+each start can tell whether the disk still holds what was verified.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from ripeloop.package import SHA256
 log = logging.getLogger(__name__)
 
 STATE = "rollout.json"
+OURS = (".zip", ".sig", ".part", ".etag", ".tmp")  # after a SHA-256
 
 
 class Shelf:
@@ -36,6 +37,18 @@ class Shelf:
     def partial(self, sha256: str) -> Path:
         """Where it grows until then."""
         return self.folder / f"{sha256}.part"
+
+    def signature(self, sha256: str) -> str:
+        """The signature that came with the package, in base64; empty where none did. Raises OSError."""
+        try:
+            return self._signature(sha256).read_text("ascii", "replace").strip()
+        except FileNotFoundError:
+            return ""
+
+    def sign(self, sha256: str, signature: str) -> None:
+        """Keep the signature of a package beside it, on disk when this returns. Raises OSError."""
+        if signature != self.signature(sha256):
+            write_whole(self._signature(sha256), signature.encode())
 
     def read(self) -> Memory:
         """What was written last; a blank memory where nothing was, or where the disk has damaged it. Raises OSError."""
@@ -64,10 +77,13 @@ class Shelf:
         needed = {kept.sha256 for kept in (memory.active, memory.previous) if kept}
         needed |= {wanted.sha256} if wanted else set()
         for path in self.folder.glob("*"):
-            ours = SHA256.fullmatch(path.name.partition(".")[0]) and path.suffix in (".zip", ".part", ".etag")
+            ours = SHA256.fullmatch(path.name.partition(".")[0]) and path.suffix in OURS
             leftover = path.name.startswith(f"{STATE}.") and path.suffix == ".tmp"
             if leftover or (ours and path.name.partition(".")[0] not in needed):
                 path.unlink(missing_ok=True)
+
+    def _signature(self, sha256: str) -> Path:
+        return self.folder / f"{sha256}.sig"
 
 
 class Remembering:

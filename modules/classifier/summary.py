@@ -10,10 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+from weakref import WeakKeyDictionary
 
+from classifier.drift import Drift, Window, measured, why_none
+from classifier.model import Model
 from ripeloop.errors import SpoolFull, TooLarge
 from ripeloop.hub import Hub
 from ripeloop.prediction import Prediction, format_time
+from ripeloop.sampling import reported
+from ripeloop.uncertainty import Policy
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +31,8 @@ class Counts:
     """The numbers of one module life. Touched by the event loop's thread alone.
 
     `tags` counts the images by the tag the model found likeliest, `confidence` adds up how likely it was. Once nothing
-    is under way, the flagged images are as many as the stored and the dropped ones.
+    is under way, the flagged images are as many as the stored and the dropped ones. `windows` hold the newest answers
+    of each model that is still about, for its drift.
     """
 
     answered: int = 0
@@ -37,14 +43,30 @@ class Counts:
     flagged: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
     seconds: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCIES))
+    windows: WeakKeyDictionary[Model, Window] = field(default_factory=WeakKeyDictionary, repr=False)
 
-    def answer(self, predictions: Sequence[Prediction], seconds: float) -> None:
-        """Count one image that was answered after so many seconds."""
+    def answer(self, predictions: Sequence[Prediction], seconds: float, model: Model) -> None:
+        """Count one image that `model` answered after so many seconds."""
         self.answered += 1
         self.seconds.append(seconds)
         best = max(predictions, key=lambda p: p.probability)
         self.tags[best.tag] += 1
         self.confidence += best.probability
+        self.window(model).add(best.tag, best.probability)
+
+    def window(self, model: Model) -> Window:
+        """The newest answers of `model`."""
+        window = self.windows.get(model)
+        if window is None:
+            window = self.windows[model] = Window()
+        return window
+
+    def drift(self, model: Model) -> Drift | None:
+        """How far they are from what `model` said when it was validated; None where that cannot be told."""
+        window = self.window(model)
+        if model.validation is None or why_none(model.validation, window):
+            return None
+        return measured(model.validation, window)
 
     def copy(self) -> Counts:
         """The numbers as they are now."""
@@ -61,6 +83,7 @@ class Counts:
             flagged=self.flagged - before.flagged,
             dropped=self.dropped - before.dropped,
             seconds=self.seconds.copy(),
+            windows=self.windows,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -73,48 +96,61 @@ class Counts:
         }
 
 
-def summary(before: Counts, now: Counts, since: datetime, until: datetime, model: str) -> dict[str, Any]:
-    """What happened between two moments.
+def summary(before: Counts, now: Counts, since: datetime, until: datetime, model: Model) -> dict[str, Any]:
+    """What happened between two moments, at the end of which `model` answers.
 
     `tags` counts the images by their likeliest tag, `confidence` is the mean probability of that tag, `latency` is in
-    milliseconds; the last two are absent where nothing was answered.
+    milliseconds; the last two are absent where nothing was answered. `drift` is that of the model's newest answers,
+    however old they are, and absent where there is no score.
     """
     period = now.since(before)
-    body: dict[str, Any] = {"from": format_time(since), "to": format_time(until), "model": model} | period.to_json()
+    body = {"from": format_time(since), "to": format_time(until), "model": model.version} | period.to_json()
     body["tags"] = dict(period.tags)
     if period.answered:
         body["confidence"] = round(period.confidence / period.answered, 4)
     if period.seconds:
         body["latency"] = {"p50": _percentile(period.seconds, 0.5), "p99": _percentile(period.seconds, 0.99)}
+    if drifted := now.drift(model):
+        body["drift"] = drifted.to_json()
     return body
 
 
-async def post_summaries(hub: Hub, counts: Counts, version: Callable[[], str], every: float) -> None:
+async def post_summaries(hub: Hub, counts: Counts, model: Callable[[], Model], every: float) -> None:
     """Post one summary to the hub every so many seconds, for ever; none where nothing was asked.
 
-    `version` tells which model answers now.
+    `model` tells which model answers now.
     """
     before, since = counts.copy(), datetime.now(UTC)
     while True:
         await asyncio.sleep(every)
-        until, model = datetime.now(UTC), version()
-        body = summary(before, counts, since, until, model)
+        until = datetime.now(UTC)
+        body = summary(before, counts, since, until, model())
         asked = body["answered"] + body["refused"] > 0
         counts.seconds.clear()
         before, since = counts.copy(), until
         if asked:
             try:
-                await hub.post(OUTPUT, json.dumps(body).encode(), {"model": model})
+                await hub.post(OUTPUT, json.dumps(body).encode(), {"model": body["model"]})
             except (SpoolFull, TooLarge) as error:
                 log.warning("a summary is lost: %s", error)
 
 
 def status(
-    counts: Counts, model: Mapping[str, Any], spool: tuple[int, int], policy: Mapping[str, Any]
+    counts: Counts, model: Model, about: Mapping[str, Any], spool: tuple[int, int], policy: Policy
 ) -> dict[str, Any]:
-    """The answer to the direct method `status`; `spool` is the bytes and the images waiting."""
-    waiting = {"bytes": spool[0], "images": spool[1]}
-    return {"model": dict(model)} | counts.to_json() | {"spool": waiting, "policy": dict(policy)}
+    """The answer to the direct method `status`: `about` the model and its rollout; bytes and images in `spool`.
+
+    `drift` tells the score, or the reason why there is none.
+    """
+    drifted = counts.drift(model)
+    nothing = {"reason": why_none(model.validation, counts.window(model))}
+    return {
+        "model": dict(about),
+        **counts.to_json(),
+        "spool": {"bytes": spool[0], "images": spool[1]},
+        "sampling": reported(policy),
+        "drift": drifted.to_json() if drifted else nothing,
+    }
 
 
 def _percentile(seconds: deque[float], share: float) -> float:

@@ -13,6 +13,22 @@ from ripeloop.errors import Refused
 from ripeloop.package import SHA256
 
 MAX_VERSION = 128  # characters: it travels in messages and metadata
+MAX_SHADOW_IMAGES = 1_000_000
+MAX_SHADOW_SECONDS = 30 * 24 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowWish:
+    """Before it takes over, a model is compared with the one that answers, on a `share` of the images.
+
+    It ends after so many `images` compared, or so many `seconds` after the first one answered. With an `agreement` the
+    model takes over only where both find the same tag likeliest for at least that share of the images.
+    """
+
+    share: float = 0.2
+    images: int = 200
+    seconds: float = 3600.0
+    agreement: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +40,7 @@ class Wanted:
     url: str = ""
     path: str = ""
     signature: str = ""
+    shadow: ShadowWish | None = None
 
     @property
     def place(self) -> str:
@@ -38,7 +55,8 @@ class Wanted:
     @property
     def whole(self) -> str:
         """Names the request, a renewed URL being another one; tells no secret."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        fields = {name: value for name, value in asdict(self).items() if value is not None}
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
 def from_desired(section: object) -> Wanted | None:
@@ -53,6 +71,7 @@ def from_desired(section: object) -> Wanted | None:
         url=_text(section, "url"),
         path=_text(section, "path"),
         signature=_text(section, "signature"),
+        shadow=_shadow(section.get("shadow")),
     )
     if not 0 < len(wanted.version) <= MAX_VERSION or not (wanted.version.isascii() and wanted.version.isprintable()):
         raise Refused(f"model.version must be 1 to {MAX_VERSION} ASCII characters")
@@ -71,6 +90,36 @@ def shown(url: str) -> str:
     """The address for people and logs: a query may be a SAS, and a user part a password."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _shadow(section: object) -> ShadowWish | None:
+    if section is None or section == {}:
+        return None
+    if not isinstance(section, Mapping):
+        raise Refused("model.shadow must be an object: share, images, seconds, agreement")
+    wish = ShadowWish()
+    share = _number(section, "share", wish.share)
+    images = _number(section, "images", wish.images)
+    seconds = _number(section, "seconds", wish.seconds)
+    if not 0 < share <= 1:
+        raise Refused("model.shadow.share must be above 0, and 1 at most")
+    if not 1 <= images <= MAX_SHADOW_IMAGES or images != int(images):
+        raise Refused(f"model.shadow.images must be a whole number from 1 to {MAX_SHADOW_IMAGES}")
+    if not 0 < seconds <= MAX_SHADOW_SECONDS:
+        raise Refused(f"model.shadow.seconds must be above 0, and {MAX_SHADOW_SECONDS} at most")
+    agreement = None if section.get("agreement") is None else _number(section, "agreement", 0)
+    if agreement is not None and not 0 <= agreement <= 1:
+        raise Refused("model.shadow.agreement must be a share, from 0 to 1")
+    return ShadowWish(share, int(images), seconds, agreement)
+
+
+def _number(section: Mapping[str, object], name: str, default: float) -> float:
+    value = section.get(name)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise Refused(f"model.shadow.{name} must be a number")
+    return value
 
 
 def _text(section: Mapping[str, object], name: str) -> str:

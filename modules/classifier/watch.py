@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """How one model did: images answered, images it failed on, answers flagged, the median seconds of an answer."""
+    """How one model did: images answered, images it failed on, the median seconds of an answer.
+
+    Of the answers `judged` by the policy that the comparison is about, `flagged` were unsure.
+    """
 
     answered: int = 0
     failed: int = 0
+    judged: int = 0
     flagged: int = 0
     p50: float = 0.0
 
@@ -24,13 +28,15 @@ class Figures:
 
     def to_json(self) -> dict[str, Any]:
         """The figures as they outlive a restart."""
-        return {"answered": self.answered, "failed": self.failed, "flagged": self.flagged, "p50": round(self.p50, 6)}
+        return asdict(self) | {"p50": round(self.p50, 6)}
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Self:
         """What `to_json` wrote; absent fields are zero. Raises ValueError, TypeError."""
-        answered, failed, flagged = (int(fields.get(name, 0)) for name in ("answered", "failed", "flagged"))
-        return cls(answered, failed, flagged, float(fields.get("p50", 0.0)))
+        answered, failed, judged, flagged = (
+            int(fields.get(name, 0)) for name in ("answered", "failed", "judged", "flagged")
+        )
+        return cls(answered, failed, judged, flagged, float(fields.get("p50", 0.0)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,8 @@ def unjudged(old: Figures, new: Figures, rules: Rules = Rules()) -> str:
         return f"watched over {new.seen} images only: too few to judge its latency and what it flags"
     if old.answered < rules.enough:
         return f"the model before it answered {old.answered} images only: too few to compare with"
+    if min(old.judged, new.judged) < rules.enough:
+        return "the policy has changed: too few images were judged by one policy to compare what is flagged"
     return ""
 
 
@@ -81,11 +89,11 @@ def _is_slow(old: Figures, new: Figures, rules: Rules) -> str | None:
 
 
 def _flags(old: Figures, new: Figures, rules: Rules) -> str | None:
-    if min(old.answered, new.answered) < rules.enough:
+    if min(old.judged, new.judged) < rules.enough:
         return None
-    before, share = old.flagged / old.answered, new.flagged / new.answered
-    together = (old.flagged + new.flagged) / (old.answered + new.answered)
-    chance = math.sqrt(together * (1 - together) * (1 / old.answered + 1 / new.answered))
+    before, share = old.flagged / old.judged, new.flagged / new.judged
+    together = (old.flagged + new.flagged) / (old.judged + new.judged)
+    chance = math.sqrt(together * (1 - together) * (1 / old.judged + 1 / new.judged))
     if share - before <= max(rules.flagged_share, rules.sigmas * chance):
         return None
     return f"it is unsure of {share:.0%} of the images, the model before it was of {before:.0%}"

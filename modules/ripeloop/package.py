@@ -1,8 +1,9 @@
 """The model package: a Custom Vision export as one zip, with images whose answers are known, and where it came from.
 
-Beside the files of the export it holds `golden.json`, the images it names under `golden/`, and `provenance.json`.
-A plain export is a package, too: one without golden images. The zip's SHA-256 names it, and a signature is the
-Ed25519 signature of those 32 bytes, in base64, kept apart from the zip.
+Beside the files of the export it holds `golden.json`, the images it names under `golden/`, and `provenance.json`;
+`validation.json`, what the model said of the images it was validated on; and `thresholds.json`, the policy that was
+calibrated for it. A plain export is a package, too: one without all these. The zip's SHA-256 names it, and a signature
+is the Ed25519 signature of those 32 bytes, in base64, kept apart from the zip.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import json
 import re
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from ripeloop.disk import write_whole
-from ripeloop.errors import BadModel, SettingsError
+from ripeloop.errors import BadModel, Refused, SettingsError
 from ripeloop.prediction import Prediction, image_id
+from ripeloop.sampling import AUDIT_RATE, Sampling
+from ripeloop.validation import Validation
 
 GOLDEN = "golden.json"
 PROVENANCE = "provenance.json"
+VALIDATION = "validation.json"
+THRESHOLDS = "thresholds.json"
 FOLDER = "golden/"
 TOLERANCE = 0.02
 MAX_GOLDEN = 200  # images
@@ -59,17 +64,23 @@ class GoldenSet:
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """All that goes into one package; `export` are the files of the export by name."""
+    """All that goes into one package; `export` are the files of the export by name.
+
+    `thresholds` hold while this model answers, unless the twin says otherwise. Where the export brings figures or
+    thresholds, those given here take their place.
+    """
 
     export: Mapping[str, bytes]
     golden: GoldenSet = GoldenSet()
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    validation: Validation | None = None
+    thresholds: Sampling = field(default_factory=Sampling)
 
 
 def write(path: Path, package: Package) -> str:
     """Write the package and return its SHA-256: the same content is the same bytes, on every machine. Raises OSError.
 
-    ValueError for an export with a file that has a name of ours.
+    ValueError for an export with a file that has a name of ours, and for figures or thresholds no reader would take.
     """
     taken = [name for name in package.export if name in (GOLDEN, PROVENANCE) or name.startswith(FOLDER)]
     if taken:
@@ -99,18 +110,49 @@ def read_golden(path: Path) -> GoldenSet:
 
 def read_provenance(path: Path) -> dict[str, Any]:
     """Where the package at `path` came from; empty where it does not say. Raises BadModel."""
+    text = _text(path, PROVENANCE)
     try:
-        with zipfile.ZipFile(path) as archive:
-            if PROVENANCE not in archive.namelist():
-                return {}
-            provenance = json.loads(_member(archive, PROVENANCE, MAX_TEXT_BYTES))
-    except OSError as error:
-        raise BadModel(f"cannot read the model package {path.name}: {error.strerror or error}") from error
-    except _BAD_ZIP as error:
+        provenance = {} if text is None else json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise BadModel(f"{PROVENANCE} of {path.name} cannot be used ({error}); build the package again") from error
     if not isinstance(provenance, dict):
         raise BadModel(f"{PROVENANCE} of {path.name} is not a JSON object; build the package again")
     return provenance
+
+
+def read_validation(path: Path) -> Validation | None:
+    """The validation figures in the package at `path`; None where it has none. Raises BadModel."""
+    text = _text(path, VALIDATION)
+    return None if text is None else validation_of(text)
+
+
+def read_thresholds(path: Path) -> Sampling:
+    """The thresholds in the package at `path`; nothing is said where it has none. Raises BadModel."""
+    text = _text(path, THRESHOLDS)
+    return Sampling() if text is None else thresholds_of(text)
+
+
+def validation_of(text: bytes) -> Validation:
+    """The figures in a validation.json. Raises BadModel."""
+    try:
+        return Validation.from_json(json.loads(text))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise BadModel(f"{VALIDATION} cannot be used ({error}); build the package again") from error
+
+
+def thresholds_of(text: bytes) -> Sampling:
+    """The thresholds in a thresholds.json, in the words of the twin's `sampling`. Raises BadModel."""
+    try:
+        section = json.loads(text)
+        thresholds, refused = Sampling.from_section(section, Sampling())
+    except (ValueError, RecursionError, Refused) as error:
+        raise BadModel(f"{THRESHOLDS} cannot be used ({error}); build the package again") from error
+    if AUDIT_RATE in section:
+        refused[AUDIT_RATE] = "is for the site to say, not for a model"
+    if refused:
+        reasons = "; ".join(f"{name} {reason}" for name, reason in refused.items())
+        raise BadModel(f"{THRESHOLDS} cannot be used ({reasons[:300]}); build the package again")
+    return thresholds
 
 
 def sha256_of(path: Path) -> str:
@@ -160,6 +202,10 @@ def check_file(path: Path, sha256: str) -> None:
 
 def _own_files(package: Package) -> dict[str, bytes]:
     files = {PROVENANCE: _json(dict(package.provenance))} if package.provenance else {}
+    if package.validation is not None:
+        files[VALIDATION] = _readable(package.validation.to_json(), validation_of)
+    if package.thresholds != Sampling():
+        files[THRESHOLDS] = _readable(package.thresholds.to_section(), thresholds_of)
     if not package.golden.images:
         return files
     listed = []
@@ -169,6 +215,15 @@ def _own_files(package: Package) -> dict[str, bytes]:
         said = [{"tag": p.tag, "probability": round(p.probability, 8)} for p in golden.predictions]
         listed.append({"file": name, "predictions": said})
     return files | {GOLDEN: _json({"tolerance": package.golden.tolerance, "images": listed})}
+
+
+def _readable(value: Any, read: Callable[[bytes], object]) -> bytes:
+    text = _json(value)
+    try:
+        read(text)
+    except BadModel as error:
+        raise ValueError(str(error)) from error
+    return text
 
 
 def _json(value: Any) -> bytes:
@@ -190,6 +245,17 @@ def _golden(archive: zipfile.ZipFile, listed: dict[str, Any]) -> GoldenSet:
         for entry in images
     )
     return GoldenSet(tuple(golden), tolerance)
+
+
+def _text(path: Path, name: str) -> bytes | None:
+    """One of our files in the package at `path`; None where it is not there. Raises BadModel."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _member(archive, name, MAX_TEXT_BYTES) if name in archive.namelist() else None
+    except OSError as error:
+        raise BadModel(f"cannot read the model package {path.name}: {error.strerror or error}") from error
+    except _BAD_ZIP as error:
+        raise BadModel(f"{name} of {path.name} cannot be used ({error}); build the package again") from error
 
 
 def _member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:

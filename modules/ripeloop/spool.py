@@ -79,10 +79,11 @@ class Spool:
         self._images += 1
         return True
 
-    def sync(self, id_: str) -> None:
-        """Make a stored image outlive a power cut. One that was taken meanwhile is fine."""
-        with suppress(FileNotFoundError):
-            disk.sync(self._path(id_))
+    def sync(self, *ids: str) -> None:
+        """Make stored images outlive a power cut. Those that were taken meanwhile are fine."""
+        for id_ in ids:
+            with suppress(FileNotFoundError):
+                disk.sync(self._path(id_))
         disk.sync(self.folder)
 
     def ids(self) -> list[str]:

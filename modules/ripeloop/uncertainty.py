@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, field
 
 from ripeloop.prediction import Prediction
 
@@ -14,48 +13,30 @@ NARROW_MARGIN = "narrow_margin"
 HIGH_ENTROPY = "high_entropy"
 AUDIT = "audit"
 
-MOST_ENTROPY = 1000.0  # nats; no model has the tags for more
+
+@dataclass(frozen=True, slots=True)
+class TagPolicy:
+    """The thresholds of the images of one tag; None where it has those of all the others."""
+
+    confidence_below: float | None = None
+    margin_below: float | None = None
+    entropy_above: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
     """The thresholds. A threshold of 0 turns its reason off.
 
-    `min_confidence` and `min_margin` are probabilities, `max_entropy` is in nats (0 to ln of the number of tags),
-    `audit_share` is the share, 0 to 1, of all images kept whatever the model thought.
+    `confidence_below` and `margin_below` are probabilities, `entropy_above` is in nats (0 to ln of the number of tags),
+    `audit_rate` is the share, 0 to 1, of all images kept whatever the model thought. `tags` holds what differs for the
+    images whose likeliest tag it names. Equal policies flag the same images for the same reasons.
     """
 
-    min_confidence: float = 0.8
-    min_margin: float = 0.3
-    max_entropy: float = 0.0
-    audit_share: float = 0.02
-
-    @classmethod
-    def from_desired(cls, section: object, before: Policy) -> tuple[Policy, dict[str, str]]:
-        """The policy a twin section asks for, and per refused field the reason.
-
-        Unknown fields are ignored; a bad value is refused and the value of `before` stays.
-        """
-        if not isinstance(section, Mapping):
-            return before, {"policy": f"must be an object, not {section!r}"}
-        values: dict[str, Any] = {}
-        refused: dict[str, str] = {}
-        for field in fields(cls):
-            wire = _camel(field.name)
-            if wire not in section:
-                values[field.name] = getattr(before, field.name)
-                continue
-            reason = _reason_to_refuse(field.name, section[wire])
-            if reason is None:
-                values[field.name] = section[wire]
-            else:
-                refused[f"policy.{wire}"] = reason
-                values[field.name] = getattr(before, field.name)
-        return cls(**values), refused
-
-    def to_reported(self) -> dict[str, Any]:
-        """The policy in the twin's words."""
-        return {_camel(field.name): getattr(self, field.name) for field in fields(self)}
+    confidence_below: float = 0.8
+    margin_below: float = 0.3
+    entropy_above: float = 0.0
+    audit_rate: float = 0.02
+    tags: Mapping[str, TagPolicy] = field(default_factory=dict)
 
 
 def reason_to_flag(predictions: Sequence[Prediction], policy: Policy, chance: float) -> str | None:
@@ -63,13 +44,14 @@ def reason_to_flag(predictions: Sequence[Prediction], policy: Policy, chance: fl
 
     The audit is drawn first: an audit sample must not depend on what the model thought.
     """
-    if chance < policy.audit_share:
+    if chance < policy.audit_rate:
         return AUDIT
-    if confidence(predictions) < policy.min_confidence:
+    own = _own(predictions, policy)
+    if confidence(predictions) < _first(own.confidence_below, policy.confidence_below):
         return LOW_CONFIDENCE
-    if margin(predictions) < policy.min_margin:
+    if margin(predictions) < _first(own.margin_below, policy.margin_below):
         return NARROW_MARGIN
-    if 0 < policy.max_entropy < entropy(predictions):
+    if 0 < _first(own.entropy_above, policy.entropy_above) < entropy(predictions):
         return HIGH_ENTROPY
     return None
 
@@ -90,15 +72,15 @@ def entropy(predictions: Sequence[Prediction]) -> float:
     return -sum(p.probability * math.log(p.probability) for p in predictions if p.probability > 0)
 
 
-def _camel(name: str) -> str:
-    first, *rest = name.split("_")
-    return first + "".join(word.capitalize() for word in rest)
+_NOTHING_OWN = TagPolicy()
 
 
-def _reason_to_refuse(name: str, value: object) -> str | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return f"must be a number, not {value!r}"
-    most = MOST_ENTROPY if name == "max_entropy" else 1
-    if not 0 <= value <= most:  # nor is nan
-        return f"must be between 0 and {most:g}, not {value!r}"
-    return None
+def _own(predictions: Sequence[Prediction], policy: Policy) -> TagPolicy:
+    if not policy.tags or not predictions:
+        return _NOTHING_OWN
+    likeliest = max(predictions, key=lambda p: p.probability)
+    return policy.tags.get(likeliest.tag, _NOTHING_OWN)
+
+
+def _first(own: float | None, common: float) -> float:
+    return common if own is None else own

@@ -18,7 +18,7 @@ from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.text import Text
 
-from classifier.imaging import decode
+from classifier.decoding import decode
 from demo import starter
 from demo.account import Account, strangers
 from demo.camera import Shift, post_all

@@ -30,7 +30,9 @@ def main() -> None:
               help="Your labelled images: DIR/<tag>/*.jpg, two tags or more, five images or more of each.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), required=True, show_envvar=True, metavar="FILE",
               help="The zip to write, for `python -m classifier --model FILE`.")  # fmt: skip
-def train_command(images: Path, out: Path) -> None:
+@click.option("--int8", is_flag=True, show_envvar=True,
+              help="Train a model in 8 bits: about twice as fast on the device, a third of the size.")  # fmt: skip
+def train_command(images: Path, out: Path, int8: bool) -> None:
     """Train a model on the images in DIR and write its export to FILE.
 
     Then shows how well it did on images it had not seen.
@@ -40,7 +42,7 @@ def train_command(images: Path, out: Path) -> None:
       python -m trainer train --images pictures/ --out model.zip
     """
     try:
-        trained = run(Settings(images, out), Console(stderr=True))
+        trained = run(Settings(images, out, int8), Console(stderr=True))
     except RipeloopError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(FAILED)
@@ -63,6 +65,7 @@ def run(settings: Settings, console: Console) -> Trained:
             trained = train(
                 {tag: [folder.read(path) for path in paths] for tag, paths in found.images.items()},
                 on_done=lambda done: told(done, total),
+                int8=settings.int8,
             )
         except BadTrainingImage as error:
             path = found.in_order[error.position]

@@ -22,6 +22,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ripeloop.disk import write_whole
 from ripeloop.errors import Refused, SettingsError
+from ripeloop.package import VALIDATION
+from ripeloop.validation import Validation
 from trainer.backbone import FEATURES, SIZE
 from trainer.head import Head
 
@@ -108,8 +110,13 @@ def check_tags(tags: Sequence[str]) -> None:
         raise Refused(f"each tag must be given once: {', '.join(tags)}")
 
 
-def export_zip(model: onnx.ModelProto, tags: Sequence[str], iteration: Iteration = Iteration()) -> bytes:
-    """The export's bytes: the same for the same model, tags and iteration."""
+def export_zip(
+    model: onnx.ModelProto,
+    tags: Sequence[str],
+    iteration: Iteration = Iteration(),
+    validation: Validation | None = None,
+) -> bytes:
+    """The export's bytes: the same for the same model, tags, iteration and figures."""
     graph = model.SerializeToString(deterministic=True)
     files = {
         "model.onnx": graph,
@@ -118,6 +125,8 @@ def export_zip(model: onnx.ModelProto, tags: Sequence[str], iteration: Iteration
         "metadata_properties.json": _json(_PROPERTIES),
         "LICENSE": _licence().encode(),
     }
+    if validation is not None:
+        files[VALIDATION] = _json(validation.to_json())
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, content in files.items():

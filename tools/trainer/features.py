@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from classifier.cores import cores
 from classifier.imaging import InputSpec, to_tensor
 from classifier.runtime import onnxruntime
-from classifier.settings import cores
 from ripeloop.errors import BadImage
 from trainer.backbone import FEATURE_COUNT, SIZE
 

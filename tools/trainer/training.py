@@ -9,11 +9,14 @@ import numpy as np
 import onnx
 
 from ripeloop.errors import Refused
+from ripeloop.prediction import Prediction
+from ripeloop.validation import Validation, measured
 from trainer.backbone import build_backbone
 from trainer.calibration import Labels
 from trainer.export import Iteration, check_tags, compose, export_zip
 from trainer.features import extract
 from trainer.head import CrossValidated, train_head
+from trainer.int8 import quantized
 from trainer.weights import lite0_weights
 
 # what Custom Vision asks for, too
@@ -42,7 +45,15 @@ class Trained:
 
     def to_zip(self, iteration: Iteration = Iteration()) -> bytes:
         """The export, in Custom Vision's form; the same bytes whenever this model is exported as this iteration."""
-        return export_zip(self.model, self.tags, iteration)
+        return export_zip(self.model, self.tags, iteration, self.validation)
+
+    @property
+    def validation(self) -> Validation:
+        """What was said of each image by a fit that had not seen it; the images stand in the order of the tags."""
+        truths = [one.tag for one in self.tag_figures for _ in range(one.images)]
+        rows = self.figures.probabilities.tolist()
+        answers = [[Prediction(tag, p) for tag, p in zip(self.tags, row, strict=True)] for row in rows]
+        return measured(self.tags, answers, truths)
 
 
 def train(
@@ -52,11 +63,12 @@ def train(
     workers: int | None = None,
     on_done: Callable[[int], None] = lambda _done: None,
     backbone: onnx.ModelProto | None = None,
+    int8: bool = False,
 ) -> Trained:
     """A model trained on `images`, files by tag; `on_done` is told how many images were looked at.
 
-    The tags stand in alphabetical order. Raises Refused for too few tags or images or a tag that cannot be one, and
-    BadTrainingImage, whose position counts through the tags in that order.
+    `int8`: one in 8 bits, about twice as fast. The tags stand in alphabetical order. Raises Refused for too few tags
+    or images or a tag that cannot be one, and BadTrainingImage, whose position counts through the tags in that order.
     """
     check_enough({tag: len(files) for tag, files in images.items()})
     tags = tuple(sorted(images))
@@ -64,6 +76,8 @@ def train(
     if backbone is None:
         backbone = build_backbone(lite0_weights())
     files = [file for tag in tags for file in images[tag]]
+    if int8:
+        backbone = quantized(backbone, files)
     labels = np.repeat(np.arange(len(tags)), [len(images[tag]) for tag in tags])
     features = extract(files, backbone, workers=workers, on_done=on_done)
     head, figures = train_head(features, labels, len(tags), seed=seed)

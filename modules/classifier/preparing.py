@@ -1,0 +1,133 @@
+"""One candidate on its way, beside the model that answers: brought, tried, compared in silence where that is wished."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from classifier.candidate import prepared
+from classifier.compared import Compared
+from classifier.fetch import FetchLimits
+from classifier.live import Live
+from classifier.memory import SHADOWING, Memory, Outcome
+from classifier.model import Model
+from classifier.news import News
+from classifier.shadow import Shadow
+from classifier.shelf import Remembering
+from classifier.start import Sources
+from classifier.trial import SETTLED
+from classifier.wanted import ShadowWish, Wanted
+from ripeloop.errors import BadModel, RipeloopError
+from ripeloop.prediction import format_time
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The candidate may take over. `shadow` is how it compared, where that was wished."""
+
+    wanted: Wanted
+    model: Model
+    shadow: Compared | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The candidate must not take over."""
+
+    wanted: Wanted
+    reason: str
+    shadow: Compared | None = None
+
+
+class Preparing:
+    """Prepares one candidate at a time; each ends with a Ready or a Failed for `done`, unless it is stopped.
+
+    It changes no model and, but for how often the loading was tried, remembers nothing. `tell` has each state.
+    """
+
+    def __init__(
+        self,
+        live: Live,
+        sources: Sources,
+        remembered: Remembering,
+        news: News,
+        tell: Callable[[Outcome], None],
+        done: Callable[[Ready | Failed], None],
+    ) -> None:
+        self._live = live
+        self._sources = sources
+        self._remembered = remembered
+        self._news = news
+        self._tell = tell
+        self._done = done
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def on_its_way(self) -> bool:
+        """Whether there is one, or one whose end was not taken note of."""
+        return self._task is not None
+
+    def start(self, wanted: Wanted, limits: FetchLimits, tasks: asyncio.TaskGroup) -> None:
+        """Bring a candidate up, after `stop`."""
+        self._task = tasks.create_task(self._prepare(wanted, limits))
+
+    async def stop(self) -> None:
+        """No candidate is on its way when this returns."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait({task})
+
+    async def _prepare(self, wanted: Wanted, limits: FetchLimits) -> None:
+        compared: Compared | None = None
+
+        def tell(state: str, reason: str = "") -> None:
+            self._tell(Outcome(state, reason, wanted.version, now()))
+
+        async def about_to_load() -> None:
+            await self._remembered.commit(lambda memory: memory.loading(wanted))
+
+        try:
+            model = await prepared(wanted, self._sources, limits, tell, about_to_load)
+            if wanted.shadow is not None:
+                compared, reason = await self._compared(wanted, wanted.shadow, model)
+                if reason:
+                    raise BadModel(reason)
+        except OSError as error:
+            self._done(Failed(wanted, self._remembered.unusable(error)))
+        except RipeloopError as error:
+            self._done(Failed(wanted, str(error), compared))
+        else:
+            self._done(Ready(wanted, model, compared))
+
+    async def _compared(self, wanted: Wanted, wish: ShadowWish, model: Model) -> tuple[Compared, str]:
+        """How the candidate compared, and why it must not take over, or nothing; told by then."""
+
+        def tell(compared: Compared) -> None:
+            self._tell(Outcome(SHADOWING, "", wanted.version, now(), compared))
+
+        shadow = self._live.shadow = Shadow(model, wish)
+        settling = asyncio.create_task(self._settle())
+        try:
+            reason = await shadow.run(tell)
+        finally:
+            self._live.shadow = None
+            settling.cancel()
+            await asyncio.wait({settling})
+        log.info("model %s, compared in silence: %s", wanted.version, shadow.compared.to_reported())
+        await self._news.told()
+        return shadow.compared, reason
+
+    async def _settle(self) -> None:
+        await asyncio.sleep(SETTLED)
+        await self._remembered.keep(Memory.withstood)
+
+
+def now() -> str:
+    """The moment, as it is reported."""
+    return format_time(datetime.now(UTC))
