@@ -219,7 +219,7 @@ def one_round(share: float = 0.95, *, noise: float = 1.0) -> Round:
             for server, part in ((FP32, share), (INT8, share), (FLASK_2024, 0.15)):
                 cells[server, size, concurrency] = cell(part * floors[size].rate(FLAVOUR_OF[server]))
         cells[FLASK_2018, size, AT] = cell(1.7 / noise)
-    return Round(floors, cells, (0.99, 1.0), {FP32: 7.0, ONE_WORKER: 11.0}, others=0.01)
+    return Round(floors, cells, (0.99, 1.0), 1.0, {FP32: 7.0, ONE_WORKER: 11.0}, others=0.01)
 
 
 def outcome(*rounds: Round) -> Outcome:
@@ -249,6 +249,7 @@ def test_targets_are_met_or_missed_by_the_numbers() -> None:
     assert "classifier, 1920x1080: of the fp32 floor" not in slower
     assert any("memory gained" in one for one in missed(replace(outcome(), soak=Soak(10, tuple(range(10))))))
     assert any("healthz" in one for one in missed(replace(outcome(), health=Health(1, 21, 9))))
+    assert any("flagged" in one for one in missed(outcome(replace(one_round(), kept=0.5))))
     late, heavy = one_round(), one_round()
     cells = {key: replace(one, p99=81.0) for key, one in late.cells.items()}
     assert len([one for one in missed(outcome(replace(late, cells=cells))) if "p99 / p50" in one]) == 2
@@ -360,6 +361,7 @@ def test_a_table_is_aligned_on_a_terminal_and_marked_up_on_a_page() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)  # six servers and two trainings: twenty seconds, and minutes where the cores are taken
 def test_a_whole_run_in_miniature_ends_in_a_report(tmp_path: Path) -> None:
     plan = replace(
         QUICK,
@@ -378,6 +380,7 @@ def test_a_whole_run_in_miniature_ends_in_a_report(tmp_path: Path) -> None:
     assert FLASK_2018 in made.page()
     (only,) = made.measured.outcome.rounds
     assert {key[0] for key in only.cells} == {FP32, INT8, FLASK_2024, FLASK_2018}
+    assert only.kept == 1
     assert not any(one.failures for one in only.cells.values())
     assert made.measured.outcome.soak.requests == 40
     assert agreement(*made.measured.flavours.values()).same_tag > 0.8

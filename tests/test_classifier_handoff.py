@@ -178,7 +178,7 @@ async def test_a_burst_wakes_the_sampler_a_bounded_number_of_times(tmp_path: Pat
             await offer(handoff, b"%d" % n)
         spool.moving.set()
         await until(lambda: counts.stored == 200)
-    assert 1 <= len(hub.sent) <= 200
+    assert 1 <= len(hub.sent) <= 20  # the sampler is woken ten times a second at most
     assert hub.sent[-1][1] == spool.take(image_id(b"199"))[0].to_json()
 
 

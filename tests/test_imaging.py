@@ -312,6 +312,18 @@ def test_a_jpeg_of_very_many_scans_is_refused_and_a_usual_one_is_not() -> None:
             decode(progressive(150, noise=noise))
 
 
+def test_behind_a_first_scan_of_all_colours_no_other_is_looked_for() -> None:
+    whole = encode(corner(), "JPEG")
+    scan = whole[whole.rindex(b"\xff\xda") : -2]
+    twice = whole[:-2] + scan * 150 + whole[-2:]
+    assert scans(twice) == 1
+    with suppress(BadImage):
+        decode(twice)
+    one_colour = bytearray(whole)
+    one_colour[whole.rindex(b"\xff\xda") + 4] = 1  # of three
+    assert scans(bytes(one_colour[:-2]) + scan * 150 + whole[-2:]) > 100
+
+
 def test_scans_of_a_thumbnail_and_behind_the_end_are_not_counted() -> None:
     whole = encode(corner(), "JPEG")
     many = b"\xff\xda\x00\x02" * 200

@@ -64,6 +64,20 @@ def test_a_jpeg_is_decoded_as_small_as_leaves_what_the_model_sees(
     assert shrunk(jpeg(smooth(*size)), 32) == (times, decoded)
 
 
+def test_what_is_enough_is_asked_of_the_upright_image() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image, asked = jpeg(smooth(300, 100), exif=exif.tobytes()), []
+
+    def enough(size: tuple[int, int]) -> tuple[int, int]:
+        asked.append(size)
+        return 16, 64
+
+    with opened(image, Room(), enough=enough) as source:
+        assert (source.shrunk, source.size, source.decoded) == (4, (100, 300), (25, 75))
+    assert asked == [(100, 300)]
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("size", [(256, 256), (301, 403), (519, 263)])
 @pytest.mark.parametrize("spec", [SPEC, CENTRE, FULL])

@@ -51,11 +51,17 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """All cells measured once, and the floor by size just before its cells."""
+    """All cells measured once, and the floor by size just before its cells.
+
+    `flagging`: the shares of the speed left where every image is flagged, and `kept` the share of those images that
+    were in the spool afterwards. `lone`: milliseconds of an answer at one request at a time. `others`: the share of
+    the cores that other programs used.
+    """
 
     floors: Mapping[str, Floor]
     cells: Mapping[Key, Cell]
     flagging: tuple[float, ...]
+    kept: float
     lone: Mapping[str, float]
     others: float
 
@@ -135,10 +141,10 @@ class Measuring:
                 self._say(f"round {number} of {plan.rounds}: {size}, {concurrency} at once")
             if size in plan.slow_sizes:
                 cells[FLASK_2018, size, AT] = self._slow_cell(size)
-        flagging = tuple(self._flagging_pair() for _ in range(PAIRS))
+        flagging, kept = self._flagging()
         lone = {name: self._cell(name, USUAL, 1).p50 for name in (FP32, ONE_WORKER)}
         busy, there_were = Use.now().since(before)
-        return Round(floors, cells, flagging, lone, max(0.0, busy - (self._used() - ours)) / there_were)
+        return Round(floors, cells, flagging, kept, lone, max(0.0, busy - (self._used() - ours)) / there_were)
 
     def health(self) -> Health:
         """`/healthz` asked again and again while BURST images of the last size are under way."""
@@ -176,10 +182,16 @@ class Measuring:
         answers = self._plan.slow_answers
         return self._loaded(server, Order(server.port, "/image", self._image(size), AT, 0.0, 0.0, answers, answers))
 
-    def _flagging_pair(self) -> float:
-        """What is left of the answers a second when every image is flagged and kept, as a share."""
-        plain = self._cell(FP32, USUAL, AT)
-        return self._cell(FLAGGING, USUAL, AT).rate / plain.rate
+    def _flagging(self) -> tuple[tuple[float, ...], float]:
+        """What is left of the speed when every image is flagged, PAIRS times, and the share of them that was kept."""
+        spool, shares, answers = self._folder / "spool", list[float](), 0.0
+        before = len(list(spool.glob("*.sample")))
+        for _ in range(PAIRS):
+            plain, flagged = self._cell(FP32, USUAL, AT), self._cell(FLAGGING, USUAL, AT)
+            shares.append(flagged.rate / plain.rate)
+            answers += flagged.rate * self._plan.seconds
+        kept = len(list(spool.glob("*.sample"))) - before
+        return tuple(shares), min(1.0, kept / answers)  # those of the warm-up are kept, too
 
     def _loaded(self, server: Server, order: Order) -> Cell:
         forget_peak(server.pid)

@@ -154,7 +154,7 @@ that wait for each other, and the client, which would be another machine's in a 
 A lone request has all cores for its model. Over HTTP it should take no longer than the better of one thread and all.
 """,
     "8 bits and 32": """\
-The same model twice, each with a head of its own, trained on {trained_on} and judged on others it had not seen. After the
-± stands the standard error: a difference of less than twice that is chance.
+The same model twice, each with a head of its own, trained on {trained_on} and judged on others it had not seen.
+After the ± stands the standard error: a difference of less than twice that is chance.
 """,
 }

@@ -142,6 +142,10 @@ def meanwhile(of: Measured) -> Table:
             [f"`/healthz` answers, p99 of {outcome.health.asked}, {big}", f"{outcome.health.p99:.1f} ms"],
             [f"memory after each tenth of {soak.requests} requests ({INT8}, {USUAL}), MB", tenths],
             [f"share of the speed left when every image is flagged and kept ({USUAL})", f"{kept:.2f}"],
+            [
+                "share of those images that were in the spool afterwards",
+                f"{min(one.kept for one in outcome.rounds):.2f}",
+            ],
             ["answers that were errors, of all servers", str(failures)],
         ],
     )
