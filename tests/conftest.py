@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-pytest_plugins = ["azurite", "edge", "hubs", "serving"]
+pytest_plugins = ["azurite", "edge", "hubs", "sampling", "serving"]
 
 SERVERS = {"azurite_cloud", "azurite_device", "edge", "edge_factory"}
 PROGRAMS = {

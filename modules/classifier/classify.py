@@ -18,7 +18,7 @@ from classifier.model import Model
 from classifier.summary import Counts
 from classifier.thresholds import Thresholds
 from ripeloop.errors import BadModel, RipeloopError
-from ripeloop.prediction import Flagged, Prediction, image_id
+from ripeloop.prediction import Flagged, Prediction, camera_name, image_id
 from ripeloop.uncertainty import reason_to_flag
 
 NEVER_BY_CHANCE = 1.0  # a draw that is no audit: what is kept at random says nothing of the model
@@ -34,6 +34,15 @@ class Answer:
 
     predictions: tuple[Prediction, ...]
     model: Model
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """When, how and by which camera an image was seen."""
+
+    at: datetime
+    dhash: str
+    camera: str
 
 
 class Classifier:
@@ -89,16 +98,16 @@ class Classifier:
         """Whether one more image would be taken now."""
         return self._in_flight < self._max_in_flight
 
-    async def classify(self, image: bytes, *, keep: bool = True) -> Answer:
+    async def classify(self, image: bytes, *, keep: bool = True, camera: str = "") -> Answer:
         """The model's answer. Where `keep`, an uncertain image is in the spool by then if the disk is quick.
 
-        Raises BadImage, BadModel.
+        `camera` names the one it is from, if the sender said so. Raises BadImage, BadModel.
         """
         started, captured_at = time.perf_counter(), datetime.now(UTC)
         alone, serving = self._in_flight <= 1, self.live.serving
         loop = asyncio.get_running_loop()
         try:
-            predictions, busy = await loop.run_in_executor(self._workers, _timed, serving.model, image, alone)
+            (predictions, looks), busy = await loop.run_in_executor(self._workers, _timed, serving.model, image, alone)
         except BadModel:
             serving.failed()
             raise
@@ -106,7 +115,8 @@ class Classifier:
         unsure = reason_to_flag(predictions, self._thresholds.policy, NEVER_BY_CHANCE)
         serving.answered(busy, flagged=unsure is not None)
         if keep and self._handoff is not None:
-            await self._flag(self._handoff, image, answer, captured_at)
+            seen = Seen(captured_at, looks, camera_name(camera))
+            await self._flag(self._handoff, image, answer, seen)
         self._counts.answer(predictions, seconds)
         return answer
 
@@ -118,21 +128,23 @@ class Classifier:
         """Let the worker threads go, once what they are at is done."""
         self._workers.shutdown(cancel_futures=True)
 
-    async def _flag(self, handoff: Handoff, image: bytes, answer: Answer, captured_at: datetime) -> None:
+    async def _flag(self, handoff: Handoff, image: bytes, answer: Answer, seen: Seen) -> None:
         reason = reason_to_flag(answer.predictions, self._thresholds.policy, self._chance())
         if reason is None:
             return
         flagged = Flagged(
             id=image_id(image),
-            captured_at=captured_at,
+            captured_at=seen.at,
             reason=reason,
             predictions=answer.predictions,
             model=answer.model.version,
             content_type=content_type(image),
+            dhash=seen.dhash,
+            camera=seen.camera,
         )
         await handoff.offer(flagged, image)
 
 
-def _timed(model: Model, image: bytes, alone: bool) -> tuple[tuple[Prediction, ...], float]:
+def _timed(model: Model, image: bytes, alone: bool) -> tuple[tuple[tuple[Prediction, ...], str], float]:
     started = time.perf_counter()
-    return model.predict(image, alone=alone), time.perf_counter() - started
+    return model.look(image, alone=alone), time.perf_counter() - started

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from classifier.dhash import dhash
 from classifier.export import Export, read
 from classifier.imaging import MAX_SIDE, OLD_CONTAINER, InputSpec, to_tensor
 from classifier.room import Room
@@ -74,10 +75,16 @@ class Model:
 
         `alone`: no other request is waiting, so that this one may use all cores.
         """
-        answer = self._answer(self._alone if alone else self._shared, to_tensor(image, self.spec, self._room))
+        return self.look(image, alone=alone)[0]
+
+    def look(self, image: bytes, *, alone: bool = False) -> tuple[tuple[Prediction, ...], str]:
+        """What `predict` says, and the image's `dhash`: it is decoded just once. Raises BadImage, BadModel."""
+        tensor = to_tensor(image, self.spec, self._room)
+        answer = self._answer(self._alone if alone else self._shared, tensor)
         if not all(math.isfinite(p) for p in answer.values()):
             raise BadModel("the model answered with something that is not a number")
-        return tuple(Prediction(tag, answer[tag]) for tag in self.tags)
+        predictions = tuple(Prediction(tag, answer[tag]) for tag in self.tags)
+        return predictions, dhash(tensor, full_range=self.spec.full_range)
 
     def _answer(self, session: onnxruntime.InferenceSession, tensor: NDArray[np.float32]) -> dict[str, float]:
         try:

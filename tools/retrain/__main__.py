@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
-from collections.abc import Coroutine
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
-from rich.console import Console
 
+from retrain.asking import credential, flush, pause, reconcile, resume, why
+from retrain.ending import ENDS, run
 from retrain.fleet import Fleet
 from retrain.manifest import read_manifest
 from retrain.samples import Arrived, arrived, folder_of
 from retrain.settings import (
-    KEEP_KEYS,
     NOT_AS_WANTED,
     OFFLINE,
-    USAGE,
     Hub,
+    cloud_options,
     device_option,
     hub_options,
     json_option,
@@ -30,14 +27,10 @@ from retrain.standing import Standing, settings
 from retrain.tables import show_arrived, show_standings
 from ripeloop import log as logs
 from ripeloop.blobs import Blobs, open_blobs
-from ripeloop.errors import Offline, Refused, RipeloopError, SettingsError
+from ripeloop.errors import Offline, Refused
 from ripeloop.process import log_options
 
-Answer = TypeVar("Answer")
-
 MODULES = ("classifier", "sampler")
-ENDS = "Ends with 0: all is well; 1: something is not as wanted, or was refused; 2: wrong usage or settings; \
-3: the hub, a module or the storage cannot be reached."
 
 
 @click.group(context_settings={"auto_envvar_prefix": "RIPELOOP", "show_default": True}, epilog=ENDS)
@@ -70,7 +63,7 @@ def status(device: str, hub: str, hub_ca: Path | None, modules: tuple[str, ...],
       ripeloop status --device line-1
       ripeloop status --device line-1 --module classifier --json
     """
-    standings = _run(_standings(Hub(hub, hub_ca), device, modules), "asking the modules")
+    standings = run(_standings(Hub(hub, hub_ca), device, modules), "asking the modules")
     if as_json:
         click.echo(json.dumps([standing.to_json() for standing in standings], indent=2))
     else:
@@ -82,28 +75,7 @@ def status(device: str, hub: str, hub_ca: Path | None, modules: tuple[str, ...],
 
 
 @main.command(epilog=ENDS)
-@click.option(
-    "--cloud-blobs",
-    required=True,
-    envvar=["RIPELOOP_CLOUD_BLOBS", "SAMPLER_CLOUD_BLOBS"],
-    show_envvar=True,
-    metavar="ADDRESS",
-    help="Where the devices upload to: a connection string, a container's SAS URL (rights: list, read) or a folder. "
-    f"{KEEP_KEYS}",
-)
-@click.option(
-    "--container",
-    default="samples",
-    envvar=["RIPELOOP_CONTAINER", "SAMPLER_CLOUD_CONTAINER"],
-    show_envvar=True,
-    help="The container, or the folder in the folder.",
-)
-@click.option(
-    "--api-version",
-    envvar=["RIPELOOP_API_VERSION", "SAMPLER_CLOUD_API_VERSION"],
-    show_envvar=True,
-    help="The blob API version of the store, where it is not the newest.",
-)
+@cloud_options
 @click.option(
     "--device",
     envvar="RIPELOOP_DEVICE",
@@ -126,7 +98,7 @@ def samples(
       ripeloop samples --cloud-blobs .demo/cloud --device line-1 --json
     """
     store = open_blobs(cloud_blobs, container, api_version)
-    found = _run(_arrived(store, device, newest), "listing the samples")
+    found = run(_arrived(store, device, newest), "listing the samples")
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=2))
     else:
@@ -145,7 +117,7 @@ def deploy(file: Path, device: str, hub: str, hub_ca: Path | None) -> None:
       iotedgedev solution genconfig -f deployment.template.json -P arm64v8
       ripeloop deploy config/deployment.arm64v8.json --device line-1
     """
-    _run(_deploy(Hub(hub, hub_ca), device, file), "deploying")
+    run(_deploy(Hub(hub, hub_ca), device, file), "deploying")
     click.echo(f"{device} will run {file}; `ripeloop status --device {device}` shows when it does")
 
 
@@ -177,20 +149,8 @@ async def _deploy(hub: Hub, device: str, file: Path) -> None:
         await fleet.apply(device, manifest)
 
 
-def _run(work: Coroutine[Any, Any, Answer], doing: str) -> Answer:
-    """The answer of `work`, with a spinner on a terminal; a failure is one line and an exit code."""
-    try:
-        with Console(stderr=True).status(doing):
-            return asyncio.run(work)
-    except RipeloopError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(_code(error))
-
-
-def _code(error: RipeloopError) -> int:
-    if isinstance(error, SettingsError):
-        return USAGE
-    return OFFLINE if isinstance(error, Offline) else NOT_AS_WANTED
+for _command in (reconcile, why, pause, resume, flush, credential):
+    main.add_command(_command)
 
 
 if __name__ == "__main__":

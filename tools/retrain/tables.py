@@ -10,10 +10,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from retrain.reconcile import Comparison
 from retrain.samples import Arrived
 from retrain.standing import AS_WANTED, Standing, leaves
 
 PIPE_WIDTH = 200
+MOST_IDS = 20
 
 
 def show_standings(standings: Iterable[Standing]) -> None:
@@ -47,6 +49,27 @@ def show_arrived(arrived: Arrived) -> None:
         for sample in arrived.newest:
             table.add_row(*map(_text, (sample.name, sample.reason, sample.tag, sample.model)))
         console.print(table)
+
+
+def show_comparison(found: Comparison) -> None:
+    """Both sides' counts, and the ids that differ."""
+    console = _console()
+    _show_counts(console, "device", dict(found.device))
+    _show_counts(console, "cloud", {"images": found.cloud, "of them under way": len(found.under_way)})
+    for words, ids in (
+        ("uploaded, says the device, but not in the cloud", found.missing),
+        ("in the cloud, but unknown to the device", found.unknown),
+        ("in the cloud, but given up by the device", found.given_up),
+        ("in the cloud under two names", found.twice),
+    ):
+        if ids:
+            console.print(_text(f"{len(ids)} {words}", "red"))
+            for id_ in ids[:MOST_IDS]:
+                console.print(_text(f"  {id_}"))
+            if len(ids) > MOST_IDS:
+                console.print(f"  and {len(ids) - MOST_IDS} more: --json names all")
+    if found.same:
+        console.print("both sides agree")
 
 
 def _show_counts(console: Console, word: str, counts: dict[str, Any]) -> None:
