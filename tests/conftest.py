@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-pytest_plugins = ["azurite", "edge", "hubs", "program", "rollouts", "serving"]
+pytest_plugins = ["azurite", "edge", "hubs", "program", "rollouts", "sampling", "serving"]
 
 SERVERS = {"azurite_cloud", "azurite_device", "edge", "edge_factory"}
 PROGRAMS = {

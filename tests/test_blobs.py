@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import socket
 import uuid
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from azurite import Azurite
-from ripeloop.blobs import Blob, Blobs, open_blobs
-from ripeloop.errors import Denied, NotFound, Offline, Refused, SettingsError
+from ripeloop.blobs import Blob, Blobs, grant, open_blobs, try_blobs
+from ripeloop.blobsas import Sas
+from ripeloop.errors import Denied, NotFound, Offline, Refused, RipeloopError, SettingsError
 
 BANANA = b"\x89PNG not really"
 METADATA = {"id": "0a1b", "predictions": '[["ripe",0.5],["50%",0.5]]', "captured_at": "2026-11-22T02:10:00.000001Z"}
@@ -392,3 +395,125 @@ async def test_an_unknown_api_version_is_said_at_the_start() -> None:
     with pytest.raises(SettingsError, match="API version"):
         async with open_blobs("AccountName=a;AccountKey=a2V5;EndpointSuffix=core.windows.net", "samples", "2017-04-17"):
             pass
+
+
+# -- what is wrong, by its kind
+
+
+async def trouble(address: str) -> RipeloopError:
+    """What putting an image at that address fails with."""
+    async with open_blobs(address, "samples", "2026-06-06") as blobs:
+        with pytest.raises(RipeloopError) as caught:
+            await blobs.put("a", BANANA)
+    assert "sig=" not in str(caught.value)
+    return caught.value
+
+
+@asynccontextmanager
+async def answering(answer: bytes) -> AsyncIterator[str]:
+    """The place of a server that gives every request this answer."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = await reader.read(65536)
+        if b"HTTP/" in request and not request.endswith(BANANA):
+            await reader.read(65536)
+        writer.write(answer)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+SAS = "samples?sv=2026-06-06&sp=c&sig=x"
+
+
+def refusal(status: str, code: str, date: str = "") -> bytes:
+    dated = f"Date: {date}\r\n" if date else ""
+    return f"HTTP/1.1 {status} -\r\n{dated}x-ms-error-code: {code}\r\nContent-Length: 0\r\n\r\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "of"),
+    [
+        (refusal("507", "InsufficientStorage"), "full", Denied),
+        (refusal("409", "AccountLimitExceeded"), "full", Denied),
+        (refusal("403", "AccountIsDisabled"), "disabled", Denied),
+        (refusal("403", "AuthenticationFailed"), "turned_away", Denied),
+        (refusal("503", "ServerBusy"), "busy", Offline),
+        (refusal("400", "Md5Mismatch"), "refused_blob", Refused),
+        (refusal("400", "InvalidHeaderValue"), "settings", Denied),
+        (b"HTTP/1.1 403 No\r\nContent-Length: 7\r\n\r\nsign in", "proxy", Offline),
+        (b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n", "proxy", Offline),
+        (b'HTTP/1.1 201 Created\r\nETag: "1"\r\nContent-MD5: AAAAAAAAAAAAAAAAAAAAAA==\r\nContent-Length: 0\r\n\r\n',
+         "proxy", Offline),
+        (b"", "reset", Offline),
+    ],
+)  # fmt: skip
+async def test_what_a_store_says_is_told_apart(answer: bytes, kind: str, of: type[RipeloopError]) -> None:
+    async with answering(answer) as place:
+        error = await trouble(f"http://{place}/a/{SAS}")
+    assert (error.kind, type(error)) == (kind, of)
+
+
+async def test_a_way_that_is_broken_is_told_apart() -> None:
+    assert (await trouble(f"https://nowhere.invalid/a/{SAS}")).kind == "dns"
+    assert (await trouble(f"http://127.0.0.1:1/a/{SAS}")).kind == "refused"
+    async with answering(b"HTTP/1.1 400 this is no TLS\r\n\r\n") as place:
+        assert (await trouble(f"https://{place}/a/{SAS}")).kind == "tls"
+
+
+async def test_the_servers_clock_tells_an_expired_sas_from_one_too_early_and_from_a_wrong_clock() -> None:
+    async with answering(refusal("403", "AuthenticationFailed", "Sun, 22 Nov 2020 07:28:47 GMT")) as place:
+        expired = await trouble(f"http://{place}/a/{SAS}&se=2020-11-22T07:00:00Z")
+        assert (expired.kind, "expired at 2020-11-22 07:00 UTC" in str(expired)) == ("expired", True)
+        assert (await trouble(f"http://{place}/a/{SAS}&se=2020-11-22T08:00:00Z")).kind == "turned_away"
+        assert (await trouble(f"http://{place}/a/{SAS}&st=2020-11-22&se=2030-01-01")).kind == "turned_away"
+        assert (await trouble(f"http://{place}/a/{SAS}&st=2020-11-23&se=2030-01-01")).kind == "not_yet"
+        skewed = await trouble(f"BlobEndpoint=http://{place}/a;AccountName=a;AccountKey=a2V5")
+        assert (skewed.kind, "clock is wrong" in str(skewed)) == ("clock", True)
+
+
+async def test_a_put_tells_whether_the_name_was_there(blobs: Blobs) -> None:
+    assert await blobs.put("a", BANANA) is True
+    assert await blobs.put("a", BANANA) is False
+
+
+async def test_a_listing_of_a_container_tells_the_digest_of_the_bytes(azurite_cloud: Azurite) -> None:
+    async with open_blobs(azurite_cloud.connection_string, f"c{uuid.uuid4().hex}", azurite_cloud.api_version) as blobs:
+        await blobs.put("a", BANANA)
+        assert [blob.md5 async for blob in blobs.list()] == [hashlib.md5(BANANA).digest()]
+
+
+async def test_a_granted_credential_creates_and_does_nothing_else(azurite_cloud: Azurite) -> None:
+    container, version, now = f"c{uuid.uuid4().hex}", azurite_cloud.api_version, datetime.now(UTC)
+    lasts = timedelta(hours=2)
+    granted = await grant(azurite_cloud.connection_string, container, version, lasts=lasts, now=now)
+    assert granted.expires == now + lasts
+    assert "sig=" not in repr(granted)
+    sas = Sas.in_address(granted.address)
+    assert sas is not None
+    assert (sas.permissions, sas.create_only) == ("c", True)
+    assert sas.expires == granted.expires.replace(microsecond=0)
+    await try_blobs(granted.address, "", version)
+    async with open_blobs(granted.address, "", version) as device:
+        assert await device.put("a", BANANA)
+        with pytest.raises(Denied):
+            await device.get("a")
+    async with open_blobs(azurite_cloud.connection_string, container, version) as owner:
+        assert await listed(owner) == ["a"]  # and not what trying left
+
+
+async def test_who_has_no_key_grants_nothing(tmp_path: Path, azurite_cloud: Azurite) -> None:
+    for address in (str(tmp_path), azurite_cloud.sas_url("samples", "racwdl")):
+        with pytest.raises(SettingsError, match="account's key"):
+            await grant(address, "samples", azurite_cloud.api_version, lasts=timedelta(hours=1), now=datetime.now(UTC))
+
+
+def test_a_sas_is_read_from_any_address_that_holds_one() -> None:
+    inside = "BlobEndpoint=https://a.example/;SharedAccessSignature=sv=1&sp=cw&se=2026-11-22T08%3A00%3A00Z&sig=x"
+    sas = Sas.in_address(inside)
+    assert sas == Sas("cw", None, datetime(2026, 11, 22, 8, tzinfo=UTC))
+    assert Sas.in_address("AccountName=a;AccountKey=a2V5") is None
+    assert Sas.in_address("/mnt/usb") is None
+    assert Sas.in_address("https://a.example/c?se=soon&sig=x") == Sas()

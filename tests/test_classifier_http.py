@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import gzip
+import io
 import json
 import logging
 from collections.abc import AsyncIterator
@@ -16,6 +17,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp.test_utils import TestClient
+from PIL import Image
 
 from classifier.classify import Classifier
 from classifier.guard import Limits, OncePerMinute
@@ -274,6 +276,23 @@ async def test_what_is_flagged_carries_all_the_sampler_needs(loaded: Model, tmp_
     assert spool.ids() == [record.id]
     assert hub.sent == [("uncertain", record.to_json(), {"reason": "low_confidence"})]
     assert json.loads(hub.sent[0][1])["id"] == record.id
+
+
+async def test_what_is_flagged_says_what_it_looks_like_and_which_camera_saw_it(loaded: Model, tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    handoff = Handoff(spool, Wire(), Counts())
+    classifier = Classifier(loaded, Counts(), Thresholds(Policy(audit_rate=1)), handoff)
+    buffer = io.BytesIO()
+    Image.linear_gradient("L").transpose(Image.Transpose.ROTATE_90).save(buffer, "PNG")
+    posted = {"?application=line%201": buffer.getvalue(), "?application=" + "x" * 999: picture("red")}
+    async with handoff.running(), serving(classifier) as client:
+        for query, image in posted.items():
+            async with client.post(f"/image{query}", data=image) as response:
+                assert response.status == 200
+    record, _ = spool.take(image_id(buffer.getvalue()))
+    assert (record.dhash, record.camera) == ("f" * 64, "line 1")
+    record, _ = spool.take(image_id(picture("red")))
+    assert (record.dhash, record.camera) == ("", "x" * 64)
 
 
 async def test_an_audit_keeps_sure_images_too(loaded: Model, tmp_path: Path) -> None:

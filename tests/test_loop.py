@@ -115,7 +115,7 @@ async def test_twenty_kills_under_load_lose_no_flagged_image_and_send_none_twice
         async with Fleet.open(hub["IOTHUB_CONNECTION_STRING"], Path(hub["IOTHUB_CA_FILE"])) as fleet:
             status = await fleet.invoke("laptop", SAMPLER, "status")
         assert status["kept"] == status["uploaded"] == len(found)
-        assert status["waiting"] == status["setAside"] == 0
+        assert status["waiting"] == status["set_aside"] == 0
 
 
 def system_spool(system) -> list[Path]:

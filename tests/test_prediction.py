@@ -39,7 +39,7 @@ def test_a_record_is_one_line_of_ascii(record):
 
 def test_fields_of_a_newer_writer_are_ignored():
     record = Flagged(image_id(b"x"), datetime(2026, 11, 22, tzinfo=UTC), "audit", ())
-    line = record.to_json().replace(b'{"id"', b'{"camera":"left","id"')
+    line = record.to_json().replace(b'{"id"', b'{"lens":"left","id"')
     assert Flagged.from_json(line) == record
 
 

@@ -26,7 +26,7 @@ from ripeloop.errors import SettingsError
 from ripeloop.prediction import Flagged, Prediction, image_id
 from sampler.sample import Sample
 
-STEERED = {"keep": {"maxPerHour": 0}, "upload": {"on": True, "concurrency": 4}, "retention": {"uploadedMinutes": 60}}
+STEERED = {"keep": {"max_per_hour": 0}, "upload": {"on": True, "concurrency": 4}, "retention": {"uploaded_minutes": 60}}
 
 
 def ripeloop(*arguments, **environ):
@@ -231,7 +231,7 @@ def test_the_status_of_a_module_follows_it_from_absent_to_as_wanted_to_refusing(
         assert {setting["verdict"] for setting in well[0]["settings"].values()} == {AS_WANTED}
         shown = ripeloop(*asked, **hub_of(edge))
         assert "laptop/sampler" in shown.stdout
-        assert "keep.maxPerHour" in shown.stdout
+        assert "keep.max_per_hour" in shown.stdout
 
         bad = tmp_path / "bad.json"
         bad.write_text(

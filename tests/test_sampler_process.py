@@ -25,6 +25,7 @@ from ripeloop.blobs import open_blobs
 from ripeloop.prediction import Flagged, Prediction, image_id
 from ripeloop.spool import Spool
 from sampler.outbox import Counters, Outbox
+from tallies import told
 
 KILLS = 5
 SECRET = "AccountKey="
@@ -86,6 +87,13 @@ class Device:
         found = {Path(name).stem: image for name, image in zip(names, images, strict=True)}
         assert len(found) == len(names), "an image is in the cloud twice"
         return found
+
+    def told(self) -> dict[str, Any]:
+        outbox = Outbox(self.folder / "state" / "outbox.db")
+        try:
+            return told(outbox)
+        finally:
+            outbox.close()
 
     def counters(self) -> Counters:
         outbox = Outbox(self.folder / "state" / "outbox.db")
@@ -189,7 +197,7 @@ async def test_without_a_cloud_it_says_so_once_and_uploads_all_when_there_is_one
 
     async with on_folders.running():
         await until(kept, 20)
-    assert on_folders.counters() == Counters(kept=5, waiting=5)
+    assert on_folders.told() == {"flagged": 5, "kept": 5, "waiting": 5}
     assert on_folders.log.count("without --cloud-blobs") == 1
     on_folders.cloud = cloud
 
@@ -226,31 +234,34 @@ async def test_in_iot_edge_it_is_woken_asked_steered_and_tells(on_folders: Devic
     async with device.running(SAMPLER_SCAN_SECONDS="3600", SAMPLER_SUMMARY_SECONDS="0.2", **edge.environ("sampler")):
         await edge.until(lambda state: "sampler" in state["connected"])
 
-        async def steered() -> bool:
-            return await reported("upload") == {"on": False, "concurrency": 4}
+        async def steered(on: bool = False) -> bool:
+            return (await reported("upload") or {}).get("on") is on
 
-        ages = {"uploadedMinutes": 2_000_000_000}
-        await steer(upload={"on": False}, keep={"maxPerHour": 2, "camera": "?"}, retention=ages)
+        ages = {"uploaded_minutes": 2_000_000_000}
+        await steer(upload={"on": False}, keep={"max_per_hour": 2, "camera": "?"}, retention=ages)
         await until(steered, 10)
-        assert await reported("keep") == {"maxPerHour": 2}
-        assert await reported("retention") == {"uploadedMinutes": 60.0}
+        assert (await reported("keep"))["max_per_hour"] == 2
+        assert (await reported("retention"))["uploaded_minutes"] == 60.0
         refused = await reported("refused")
-        assert "must be a number of minutes" in refused["retention"]["uploadedMinutes"]
+        assert "must be a number of minutes" in refused["retention"]["uploaded_minutes"]
 
         images = [b"\x89PNG\r\n\x1a\n%d" % n for n in range(3)]
         for n, image in enumerate(images):
             moment = datetime(2026, 11, 22, 8, n, tzinfo=UTC)
-            device.spool.put(Flagged(image_id(image), moment, "audit", ()), image)
+            device.spool.put(Flagged(image_id(image), moment, "low_confidence", ()), image)
         await wake()
 
         async def kept() -> bool:
             return (await method("status"))["kept"] == 2
 
         await until(kept, 10)
-        before = {"kept": 2, "dropped": {"budget": 1}, "uploaded": 0, "waiting": 2, "setAside": 0}
-        assert await method("status") == {**before, "online": False, "uploadedBytes": 0}
+        told = await method("status")
+        assert (told["flagged"], told["dropped"], told["waiting"], told["uploaded"]) == (3, {"budget": 1}, 2, 0)
+        assert told["uploading"]["closed"] == "off"
+        assert told["trouble"] == {}
 
         await steer(upload=None, retention=None)
+        await until(lambda: steered(True), 10)
         await method("flush")
 
         async def uploaded() -> bool:
@@ -258,11 +269,11 @@ async def test_in_iot_edge_it_is_woken_asked_steered_and_tells(on_folders: Devic
 
         await until(uploaded, 10)
 
-        async def told() -> bool:
+        async def told_all() -> bool:
             return (await reported("counters") or {}).get("uploaded") == 2
 
-        await until(told, 10)
-        assert await reported("upload") == {"on": True, "concurrency": 4}
+        await until(told_all, 10)
+        assert (await reported("uploading"))["online"] is True
         assert await reported("refused") == {"keep": {}, "upload": {}, "retention": {}}
         summaries = [json.loads(message["body"]) for message in await edge.arrived(2)]
         assert summaries[-1]["dropped"] == {"budget": 1}
@@ -338,9 +349,9 @@ async def test_odd_things_in_the_spool_stop_neither_the_sampler_nor_the_rest(on_
     put(7)
 
     async def done() -> bool:
-        return "runs alone" in device.log and device.counters() == Counters(
-            kept=2, uploaded=2, uploaded_bytes=8, dropped={"damaged": 6}
-        )
+        return "runs alone" in device.log and device.told() == {
+            "flagged": 8, "kept": 2, "uploaded": 2, "dropped": {"damaged": 6},
+        }  # fmt: skip
 
     async with device.running(SAMPLER_LOG_JSON="1"):
         await until(done, 20)
@@ -356,8 +367,9 @@ async def test_odd_things_in_the_spool_stop_neither_the_sampler_nor_the_rest(on_
         ({"SAMPLER_SPOOL": "spool", "SAMPLER_CLOUD_BLOBS": "$CLOUD_BLOBS"}, "a blob address is missing"),
         ({"SAMPLER_SPOOL": "spool", "SAMPLER_CLOUD_BLOBS": "Account=a;Key=c2VjcmV0"}, "neither a connection string"),
         ({"SAMPLER_SPOOL": "spool", "SAMPLER_STATE": "/dev/null/state"}, "let this user write there"),
-        ({"SAMPLER_SPOOL": "spool", "SAMPLER_UPLOADED_MINUTES": "9999999999"}, "0<=x<=5256000"),
-        ({"SAMPLER_SPOOL": "spool", "SAMPLER_UPLOADED_MINUTES": "nan"}, "is not a number"),
+        ({"SAMPLER_SPOOL": "spool", "SAMPLER_UPLOADED_MINUTES": "9999999999"}, "minutes from 0 to 5256000"),
+        ({"SAMPLER_SPOOL": "spool", "SAMPLER_UPLOADED_MINUTES": "nan"}, "must be a number of minutes"),
+        ({"SAMPLER_SPOOL": "spool", "SAMPLER_UPLOAD_WINDOW": "2-5"}, "such as 02:00-05:00"),
         ({"SAMPLER_SPOOL": "spool", "SAMPLER_SCAN_SECONDS": "inf"}, "0<x<=86400"),
     ],
 )

@@ -135,7 +135,8 @@ class _Http:
 
     async def _classified(self, request: web.Request, image: bytes) -> web.Response:
         keep = not request.path.endswith("/nostore")
-        answer = await self._classifier.classify(image, keep=keep)
+        camera = request.query.get("application", "")  # Custom Vision's own way to say who is asking
+        answer = await self._classifier.classify(image, keep=keep, camera=camera)
         if self._options.predictions is not None:
             self._options.predictions.posted(image, answer)
         return web.json_response(_in_the_routes_form(request, image, answer))

@@ -19,7 +19,7 @@ from classifier.shadow import Seen
 from classifier.summary import Counts
 from classifier.thresholds import Thresholds
 from ripeloop.errors import BadModel, RipeloopError
-from ripeloop.prediction import Flagged, Prediction, image_id
+from ripeloop.prediction import Flagged, Prediction, camera_name, image_id
 from ripeloop.uncertainty import reason_to_flag
 
 
@@ -33,6 +33,15 @@ class Answer:
 
     predictions: tuple[Prediction, ...]
     model: Model
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """When, how and by which camera an image was seen."""
+
+    at: datetime
+    dhash: str
+    camera: str
 
 
 class Classifier:
@@ -89,23 +98,24 @@ class Classifier:
         """Whether one more image would be taken now."""
         return self._in_flight < self._max_in_flight
 
-    async def classify(self, image: bytes, *, keep: bool = True) -> Answer:
+    async def classify(self, image: bytes, *, keep: bool = True, camera: str = "") -> Answer:
         """The model's answer. Where `keep`, an uncertain image is in the spool by then if the disk is quick.
 
-        Raises BadImage, BadModel.
+        `camera` names the one it is from, if the sender said so. Raises BadImage, BadModel.
         """
         started, captured_at = time.perf_counter(), datetime.now(UTC)
         alone, serving = self._in_flight <= 1, self.live.serving
         loop = asyncio.get_running_loop()
         try:
-            predictions, busy = await loop.run_in_executor(self._threads, _timed, serving.model, image, alone)
+            (predictions, looks), busy = await loop.run_in_executor(self._threads, _timed, serving.model, image, alone)
         except BadModel:
             serving.failed()
             raise
         answer, seconds = Answer(predictions, serving.model), time.perf_counter() - started
         serving.answered(predictions, busy, self._thresholds.of(serving.model))
         if keep and self._handoff is not None:
-            await self._flag(self._handoff, image, answer, captured_at)
+            sight = Sight(captured_at, looks, camera_name(camera))
+            await self._flag(self._handoff, image, answer, sight)
         self._counts.answer(predictions, seconds, serving.model)
         if self.live.shadow is not None:
             self.live.shadow.offer(Seen(image, predictions, busy, alone, lambda: self._in_flight, self._workers))
@@ -119,21 +129,23 @@ class Classifier:
         """Let the worker threads go, once what they are at is done."""
         self._threads.shutdown(cancel_futures=True)
 
-    async def _flag(self, handoff: Handoff, image: bytes, answer: Answer, captured_at: datetime) -> None:
+    async def _flag(self, handoff: Handoff, image: bytes, answer: Answer, sight: Sight) -> None:
         reason = reason_to_flag(answer.predictions, self._thresholds.of(answer.model), self._chance())
         if reason is None:
             return
         flagged = Flagged(
             id=image_id(image),
-            captured_at=captured_at,
+            captured_at=sight.at,
             reason=reason,
             predictions=answer.predictions,
             model=answer.model.version,
             content_type=content_type(image),
+            dhash=sight.dhash,
+            camera=sight.camera,
         )
         await handoff.offer(flagged, image)
 
 
-def _timed(model: Model, image: bytes, alone: bool) -> tuple[tuple[Prediction, ...], float]:
+def _timed(model: Model, image: bytes, alone: bool) -> tuple[tuple[tuple[Prediction, ...], str], float]:
     started = time.perf_counter()
-    return model.predict(image, alone=alone), time.perf_counter() - started
+    return model.look(image, alone=alone), time.perf_counter() - started

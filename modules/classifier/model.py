@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classifier.decoding import MAX_SIDE, content_type
+from classifier.dhash import dhash
 from classifier.export import Export, read
 from classifier.imaging import OLD_CONTAINER, InputSpec, to_tensor
 from classifier.likeness import LOOKED_AT, disagreement
@@ -97,6 +98,12 @@ class Model:
         """
         tensor = to_tensor(image, self.spec, self._room, fast=self.fast and not exact)
         return self._predictions(self._alone if alone else self._shared, tensor)
+
+    def look(self, image: bytes, *, alone: bool = False) -> tuple[tuple[Prediction, ...], str]:
+        """What `predict` says, and the image's `dhash`: it is decoded just once. Raises BadImage, BadModel."""
+        tensor = to_tensor(image, self.spec, self._room, fast=self.fast)
+        predictions = self._predictions(self._alone if alone else self._shared, tensor)
+        return predictions, dhash(tensor, full_range=self.spec.full_range)
 
     def disagreement(self, golden: GoldenSet) -> str | None:
         """How fast answers to the golden images differ from exact ones by more than is tolerated. Raises BadModel."""

@@ -41,11 +41,11 @@ class FolderBlobs:
         data: bytes,
         metadata: Mapping[str, str] | None = None,
         content_type: str = "",  # noqa: ARG002 - a folder has no place for it
-    ) -> None:
+    ) -> bool:
         """Store `data`; the content type is not kept."""
         check_name(name)
         check_metadata(metadata or {})
-        await asyncio.to_thread(self._put, name, data, dict(metadata or {}))
+        return await asyncio.to_thread(self._put, name, data, dict(metadata or {}))
 
     async def get(self, name: str) -> bytes:
         """The bytes stored under `name`."""
@@ -64,11 +64,11 @@ class FolderBlobs:
         check_name(name)
         await asyncio.to_thread(self._delete, name)
 
-    def _put(self, name: str, data: bytes, metadata: dict[str, str]) -> None:
+    def _put(self, name: str, data: bytes, metadata: dict[str, str]) -> bool:
         path = self._folder / name
         with _named_errors(name):
             if path.is_file():
-                return
+                return False
             self._make_store()
             _make_folder(path.parent)
             with (
@@ -77,12 +77,13 @@ class FolderBlobs:
                 self._only_one(name),
             ):
                 if path.is_file():
-                    return
+                    return False
                 # a writer that was killed may have left metadata without a blob: nobody sees it
                 unfinished_metadata.replace(_metadata_path(path))
                 disk.sync(path.parent)
                 os.link(unfinished, path)
                 disk.sync(path.parent)
+        return True
 
     def _make_store(self) -> None:
         try:
@@ -202,4 +203,6 @@ def _in_our_words(error: OSError, name: str) -> RipeloopError:
         return Denied(f"the blob folder may not be used ({error.strerror}): let this user write to it")
     if error.errno == errno.ENAMETOOLONG:
         return Refused(f"{name!r} is too long for this file system")
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Offline(f"the blob folder has no room ({error.strerror}): free some, or give it more", kind="full")
     return Offline(f"the blob folder cannot be used now ({error.strerror}): is the disk full?")

@@ -19,11 +19,15 @@ _VALUE = re.compile(r"[!-~]([ -~]*[!-~])?")
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """What a listing says of one blob: its name, its size in bytes and its metadata (ASCII keys and values)."""
+    """What a listing says of one blob: its name, its size in bytes, its metadata (ASCII keys and values).
+
+    `md5` is the digest of its bytes, empty where the store does not tell.
+    """
 
     name: str
     size: int
     metadata: Mapping[str, str] = field(default_factory=dict)
+    md5: bytes = field(default=b"", compare=False)
 
 
 def is_name(name: str) -> bool:

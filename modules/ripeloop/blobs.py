@@ -8,24 +8,31 @@ import re
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from azure.core.exceptions import AzureError, HttpResponseError
-from azure.storage.blob import ContentSettings
+from azure.storage.blob import ContainerSasPermissions, ContentSettings, generate_container_sas
 from azure.storage.blob.aio import ContainerClient
 
 from ripeloop.blobfolder import FolderBlobs
 from ripeloop.blobname import Blob, check_metadata, check_name, is_name
-from ripeloop.errors import Denied, NotFound, Offline, Refused, RipeloopError, SettingsError
+from ripeloop.blobsas import Sas
+from ripeloop.blobtrouble import AlreadyThere, MayNotOverwrite, code_of, in_our_words, not_a_store, silent
+from ripeloop.errors import Denied, NotFound, SettingsError
 
-__all__ = ["AzureBlobs", "Blob", "Blobs", "FolderBlobs", "open_blobs"]
+__all__ = ["AzureBlobs", "Blob", "Blobs", "FolderBlobs", "Grant", "grant", "open_blobs", "try_blobs"]
 
 CONNECT_SECONDS = 10
 SILENT_SECONDS = 30
 # one call may take this long in all, and a second more for every 8 KB: a thin line is slow, a dead one never ends
 CALL_SECONDS = 60.0
 SLOWEST_BYTES_PER_SECOND = 8 * 1024
+
+# a SAS is good from a little before it was made, for a clock may be behind
+CLOCKS_DIFFER = timedelta(minutes=15)
 
 # under a segment that no name of ours may have, so that no listing shows them
 PROBES = ".probes"
@@ -43,8 +50,8 @@ class Blobs(Protocol):
 
     async def put(
         self, name: str, data: bytes, metadata: Mapping[str, str] | None = None, content_type: str = ""
-    ) -> None:
-        """Store `data`. Putting the same name again changes nothing. Raises Offline, Refused."""
+    ) -> bool:
+        """Store `data`; False where the name was there before, which changes nothing. Raises Offline, Refused."""
 
     async def get(self, name: str) -> bytes:
         """The bytes stored under `name`. Raises NotFound, Offline, Refused."""
@@ -74,46 +81,102 @@ async def open_blobs(address: str, container: str, api_version: str | None = Non
             f"or a folder, and an API version such as 2019-07-07 ({type(error).__name__})"
         ) from None
     async with client:
-        yield AzureBlobs(client, create_only=_permissions(address) == "c")
+        yield AzureBlobs(client, Sas.in_address(address))
+
+
+async def try_blobs(address: str, container: str, api_version: str | None = None) -> None:
+    """Return where an image could be put now. Raises SettingsError, Offline, Refused with the reason."""
+    async with open_blobs(address, container, api_version) as blobs:
+        if isinstance(blobs, AzureBlobs):
+            await blobs.probe()
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A right to create blobs in one container until it expires; `address` is the secret, a container's SAS URL."""
+
+    address: str = field(repr=False)
+    expires: datetime
+
+
+async def grant(address: str, container: str, api_version: str | None, *, lasts: timedelta, now: datetime) -> Grant:
+    """A new SAS of `container`, which is made where it is missing: to create blobs, and for nothing else.
+
+    `address` is a connection string with the account's key. Raises SettingsError, Offline, Refused.
+    """
+    async with open_blobs(address, container, api_version) as blobs:
+        key = blobs.account_key() if isinstance(blobs, AzureBlobs) else None
+        if not isinstance(blobs, AzureBlobs) or key is None:
+            raise SettingsError("to grant a credential takes a connection string with the account's key")
+        async for _ in blobs.list(f"{PROBES}/"):  # where the container is missing, this makes it
+            break
+        account, url = key[0], blobs.url
+        sas = generate_container_sas(
+            account,
+            container,
+            account_key=key[1],
+            permission=ContainerSasPermissions(create=True),
+            start=now - CLOCKS_DIFFER,
+            expiry=now + lasts,
+            protocol="https" if url.startswith("https") else None,
+        )
+    return Grant(f"{url}?{sas}", now + lasts)
 
 
 class AzureBlobs:
     """A container of the blob module, Azurite or Azure. It never tries again by itself: the caller does.
 
-    `create_only`: the credential is a SAS with the right to create and no other.
+    `sas`: what the credential is, where it is no key.
     """
 
-    def __init__(self, client: ContainerClient, *, create_only: bool = False) -> None:
+    def __init__(self, client: ContainerClient, sas: Sas | None = None) -> None:
         self._client = client
-        self._create_only = create_only
+        self._sas = sas
+
+    @property
+    def url(self) -> str:
+        """The container's address, without a credential."""
+        return str(self._client.url).partition("?")[0]
+
+    def account_key(self) -> tuple[str, str] | None:
+        """The account's name and its key, where the credential is one."""
+        key = getattr(self._client.credential, "account_key", None)
+        return None if key is None else (str(self._client.account_name), str(key))
 
     async def put(
         self, name: str, data: bytes, metadata: Mapping[str, str] | None = None, content_type: str = ""
-    ) -> None:
+    ) -> bool:
         """Store `data` with one Put Blob, on the condition that the name is free."""
         check_name(name)
         check_metadata(metadata or {})
         try:
             await self._upload(name, data, metadata or {}, content_type)
-        except _AlreadyThere:
-            return
-        except _MayNotOverwrite:
-            if not self._create_only:
+        except AlreadyThere:
+            return False
+        except MayNotOverwrite:
+            if self._sas is None or not self._sas.create_only:
                 raise
             # With a create-only SAS Azurite says this of a name that exists, but Azure of a signer who lost the right
             # to write. A name that is new for sure tells the two apart: the image is stored only if that one may be.
-            await self._upload(f"{PROBES}/{uuid.uuid4()}", b"", {}, "")
+            await self.probe()
+            return False
+        return True
+
+    async def probe(self) -> None:
+        """Put an empty blob where no listing of ours shows it: the credential may create here. Raises as `put`."""
+        await self._upload(f"{PROBES}/{uuid.uuid4()}", b"", {}, "")
 
     async def _upload(self, name: str, data: bytes, metadata: Mapping[str, str], content_type: str) -> None:
         async def upload() -> None:
-            await self._client.upload_blob(
-                name,
+            answer = await self._client.get_blob_client(name).upload_blob(
                 data,
                 overwrite=False,
                 validate_content=True,
                 metadata=dict(metadata),
                 content_settings=ContentSettings(content_type=content_type or "application/octet-stream"),
             )
+            if not answer.get("etag"):  # every blob store tells its tag; a proxy that just says yes does not
+                raise not_a_store("yes, without having stored")
 
         await self._call(upload, len(data))
 
@@ -133,7 +196,7 @@ class AzureBlobs:
         async def page() -> list[Blob] | None:
             try:
                 return [
-                    Blob(found.name, found.size, found.metadata or {})
+                    Blob(found.name, found.size, found.metadata or {}, bytes(found.content_settings.content_md5 or b""))
                     async for found in await anext(pages)
                     if is_name(found.name)
                 ]
@@ -163,14 +226,14 @@ class AzureBlobs:
                 try:
                     return await call()
                 except HttpResponseError as error:
-                    if _code(error) != "ContainerNotFound":
+                    if code_of(error) != "ContainerNotFound":
                         raise
                 await self._make_container()
                 return await call()
         except TimeoutError as error:
-            raise Offline("the blob store does not answer in time") from error
+            raise silent() from error
         except AzureError as error:
-            raise _in_our_words(error) from error
+            raise in_our_words(error, self._sas, datetime.now(UTC)) from error
 
     async def _make_container(self) -> None:
         try:
@@ -179,58 +242,11 @@ class AzureBlobs:
             if error.status_code in (401, 403):
                 raise Denied(
                     f"the container {self._client.container_name!r} does not exist and this credential may not make "
-                    "it: make it, or correct its name"
+                    "it: make it, or correct its name",
+                    kind="no_container",
                 ) from error
-            if _code(error) != "ContainerAlreadyExists":
+            if code_of(error) != "ContainerAlreadyExists":
                 raise
-
-
-class _AlreadyThere(Refused):
-    """A blob of that name exists."""
-
-
-class _MayNotOverwrite(Denied):
-    """The credential does not allow this; for a create-only one perhaps because the name exists."""
-
-
-def _in_our_words(error: AzureError) -> RipeloopError:
-    if not isinstance(error, HttpResponseError) or error.status_code is None:
-        return Offline(f"the blob store cannot be reached ({type(error.inner_exception or error).__name__})")
-    status, code = error.status_code, _code(error)
-    if not code:
-        return Offline(f"what answers ({status}) is not a blob store: a proxy or a sign-in page between?")
-    if code in ("BlobAlreadyExists", "UnauthorizedBlobOverwrite"):
-        return _AlreadyThere(code)
-    if code == "BlobNotFound":
-        return NotFound("the container holds no blob of that name")
-    if status in (408, 429) or status >= 500 or status < 400 or code == "ContainerBeingDeleted":
-        return Offline(f"the blob store cannot serve now ({status} {code})")
-    if code == "AuthorizationPermissionMismatch":
-        return _MayNotOverwrite(f"the credential does not allow this ({code}): give it the right it lacks")
-    if status in (401, 403):
-        return Denied(
-            f"the blob store turns the credential away ({code}): it may have expired or be for another container, or "
-            "this device's clock may be wrong; set a new one"
-        )
-    if status == 404 or code in _WRONG_SETTINGS:
-        return Denied(f"the blob store does not take this ({status} {code}): check address, container and API version")
-    return Refused(f"the blob store does not take this blob ({status} {code})")
-
-
-def _code(error: HttpResponseError) -> str:
-    """The store's own name for what went wrong; empty where something else answered."""
-    code = getattr(error, "error_code", None)  # the SDK adds it, but not to every answer
-    return str(getattr(code, "value", code or ""))
-
-
-_WRONG_SETTINGS = {
-    "InvalidAuthenticationInfo",
-    "InvalidHeaderValue",
-    "InvalidQueryParameterValue",
-    "InvalidResourceName",
-    "InvalidUri",
-    "OutOfRangeInput",
-}
 
 
 def _is_folder(address: str) -> bool:
@@ -246,12 +262,6 @@ def _is_folder(address: str) -> bool:
     if "://" in address or ";" in address:
         raise SettingsError("a blob address is neither a connection string, nor a container's SAS URL, nor a folder")
     return True
-
-
-def _permissions(address: str) -> str:
-    """The rights a SAS in `address` gives, in its letters; empty without a SAS."""
-    found = re.search(r"(?:[?&]|SharedAccessSignature=(?:[^;]*&)?)sp=(\w+)", address)
-    return found[1] if found else ""
 
 
 def _client(address: str, container: str, api_version: str | None) -> ContainerClient:

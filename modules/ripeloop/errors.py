@@ -16,7 +16,14 @@ RipeloopError
 
 
 class RipeloopError(Exception):
-    """The root: catch it to answer any failure this project knows by name."""
+    """The root: catch it to answer any failure this project knows by name.
+
+    `kind` is one word for metrics and programs, where one class has several causes worth telling apart.
+    """
+
+    def __init__(self, message: str = "", *, kind: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class SettingsError(RipeloopError):

@@ -34,5 +34,5 @@ def configure(level: str = "info", *, as_json: bool = False) -> None:
     )
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # the SDK logs every disconnect at warning with a traceback; hub.py says it once, in words
-    for noisy in ("azure", "paho", "urllib3", "stamina"):
+    for noisy in ("azure", "paho", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.ERROR)

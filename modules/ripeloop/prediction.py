@@ -15,7 +15,10 @@ MAX_TEXT = 1024  # characters of a tag, a model's version, a content type
 FIRST_YEAR = 1970  # a clock that was never set starts here
 ROUNDING = 0.01  # a probability may be this far outside of 0 to 1: models of half precision are
 
+MAX_CAMERA = 64  # characters
+
 _REASON = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_DHASH = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,8 @@ class Flagged:
 
     `id` is the SHA-256 of the posted bytes in lower-case hex, `captured_at` the UTC time the image was posted:
     the two together name one flagging, so that a replay can be told from the same image posted twice.
-    `predictions` stand in the model's order.
+    `predictions` stand in the model's order. `dhash` is what the image looks like in 256 bits, lower-case hex, empty
+    where nobody looked; `camera` tells one camera of a device from another, empty where there is one.
     """
 
     id: str
@@ -41,9 +45,12 @@ class Flagged:
     predictions: tuple[Prediction, ...]
     model: str = ""
     content_type: str = "application/octet-stream"
+    dhash: str = ""
+    camera: str = ""
 
     def to_json(self) -> bytes:
         """One line of ASCII JSON, as it stands in the spool and in messages."""
+        looks = {"dhash": self.dhash, "camera": self.camera}
         return json.dumps(
             {
                 "id": self.id,
@@ -52,6 +59,7 @@ class Flagged:
                 "predictions": [{"tag": p.tag, "probability": round(p.probability, 8)} for p in self.predictions],
                 "model": self.model,
                 "contentType": self.content_type,
+                **{key: word for key, word in looks.items() if word},
             },
             separators=(",", ":"),
         ).encode()
@@ -68,9 +76,18 @@ class Flagged:
                 predictions=tuple(_prediction(one) for one in fields.get("predictions", ())),
                 model=_text(fields.get("model", "")),
                 content_type=_text(fields.get("contentType", "application/octet-stream")),
+                dhash=_dhash(fields.get("dhash", "")),
+                camera=camera_name(fields.get("camera", "")),
             )
         except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError) as error:
             raise BadRecord(f"not the record of a flagged image: {repr(error)[:200]}") from error
+
+
+def camera_name(value: object) -> str:
+    """`value` as a camera's name, cut where it is too long; empty for what is none: no image is lost for its name."""
+    if not isinstance(value, str):
+        return ""
+    return "".join(letter for letter in value if letter.isprintable()).strip()[:MAX_CAMERA]
 
 
 def image_id(image: bytes) -> str:
@@ -105,6 +122,10 @@ def _moment(value: str) -> datetime:
     if moment.year < FIRST_YEAR:
         raise ValueError(f"{value!r} is before there were cameras like ours")
     return moment
+
+
+def _dhash(value: object) -> str:
+    return value if isinstance(value, str) and _DHASH.fullmatch(value) else ""  # compared with nothing, but kept
 
 
 def _reason(value: object) -> str:

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 SUFFIX = ".sample"
 RECOUNT_SECONDS = 5.0
 STALE_SECONDS = 3600.0
+MAX_RECORD_BYTES = 4 * 1024 * 1024
 
 _NAME = re.compile(r"[0-9a-f]{64}\.sample")
 
@@ -108,6 +109,14 @@ class Spool:
         if flagged.id != id_:
             raise BadRecord(f"the spool file of {id_} holds the record of {flagged.id}")
         return flagged, image
+
+    def record(self, id_: str) -> Flagged:
+        """The record of `id_` alone; the image is not looked at. Raises NotFound, BadRecord."""
+        try:
+            with self._path(id_).open("rb") as file:
+                return Flagged.from_json(file.readline(MAX_RECORD_BYTES))
+        except FileNotFoundError:
+            raise NotFound(f"the spool holds no image {id_}") from None
 
     def remove(self, id_: str) -> None:
         """Free the image; again changes nothing."""

@@ -6,8 +6,8 @@ import asyncio
 import logging
 import math
 import os
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,16 +16,23 @@ import click
 from ripeloop import process
 from ripeloop.blobs import Blobs, open_blobs
 from ripeloop.errors import SettingsError
-from ripeloop.hub import Hub, Method, open_hub
+from ripeloop.hub import Hub, open_hub
 from ripeloop.spool import Spool
+from sampler.cloud import Cloud
+from sampler.credential import Credentials
 from sampler.inbox import Inbox
+from sampler.methods import Methods
+from sampler.metrics import Metrics
 from sampler.outbox import Outbox
-from sampler.rebuild import rebuild
+from sampler.pages import served
+from sampler.pause import Pause
 from sampler.retention import Retention
 from sampler.settings import LOCAL_API_VERSION, Settings
-from sampler.steering import MOST_MINUTES, Steering, Wheel
+from sampler.steering import KNOBS, Knob, Steering, Wheel
 from sampler.summary import status, tell
+from sampler.trouble import Troubles
 from sampler.upload import Uploader
+from sampler.why import Facts, why
 
 log = logging.getLogger("sampler")
 
@@ -38,28 +45,39 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 async def sample(settings: Settings) -> None:
     """Keep and upload until cancelled. Raises SettingsError, HubLost."""
     async with AsyncExitStack() as stack:
-        spool = _spool(settings.spool)
-        outbox = await asyncio.to_thread(Outbox, settings.state / "outbox.db")
+        spool, troubles = _spool(settings.spool), Troubles()
+        outbox = await asyncio.to_thread(Outbox, settings.state / "outbox.db", troubles)
         stack.callback(outbox.close)
-        local, cloud = await stack.enter_async_context(_stores(settings))
-        wheel = Wheel(settings.steering)
-        uploader = Uploader(outbox, spool, local, cloud, steering=wheel.now)
+        local = await stack.enter_async_context(_local(settings))
+        cloud = Cloud()
+        stack.push_async_callback(cloud.close)
+        credentials = Credentials(settings.state / "credential.json", settings.credential, cloud)
+        await credentials.begin()
+        if not cloud.is_set:
+            log.warning("without --cloud-blobs everything is kept here, to be uploaded when it is set")
+        wheel, pause = Wheel(settings.steering), Pause(settings.state / "paused")
+        uploader = Uploader(outbox, spool, local, cloud, steering=wheel.now, pause=pause)
 
         async def current() -> dict[str, Any]:
-            return status(await asyncio.to_thread(outbox.counters), online=uploader.online)
+            counters = await asyncio.to_thread(outbox.counters)
+            return status(counters, uploader.standing(), troubles.now(), credentials.expires)
 
+        async def reasons() -> dict[str, Any]:
+            facts = await asyncio.to_thread(_facts, outbox, spool, uploader, wheel.now(), troubles)
+            return {"why": why(facts)}
+
+        methods = Methods(uploader, pause, credentials, outbox, status=current, why=reasons)
+        metrics = Metrics(outbox, spool, uploader, troubles, lambda: credentials.expires)
+        await stack.enter_async_context(served(settings.http_host, settings.http_port, metrics, troubles.now))
         hub = await stack.enter_async_context(
-            open_hub(
-                os.environ,
-                mailbox=settings.state / "mailbox.db",
-                inputs=(INPUT,),
-                methods=_methods(current, uploader),
-            )
+            open_hub(os.environ, mailbox=settings.state / "mailbox.db", inputs=(INPUT,), methods=methods.by_name())
         )
-        inbox = Inbox(spool, outbox, local, device=hub.device, steering=wheel.now, kept=uploader.wake)
-        retention = Retention(outbox, spool, local, steering=wheel.now)
+        inbox = Inbox(
+            spool, outbox, local, device=hub.device, steering=wheel.now, kept=uploader.wake, troubles=troubles
+        )
+        retention = Retention(outbox, spool, local, steering=wheel.now, state=settings.state, troubles=troubles)
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
-        tasks.create_task(_keep(outbox, local, inbox, settings.scan_seconds))
+        tasks.create_task(inbox.run(settings.scan_seconds))
         tasks.create_task(uploader.run())
         tasks.create_task(retention.run(settings.scan_seconds))
         tasks.create_task(_wake(hub, inbox))
@@ -67,20 +85,17 @@ async def sample(settings: Settings) -> None:
         tasks.create_task(tell(hub, current, settings.summary_seconds))
 
 
-async def _keep(outbox: Outbox, local: Blobs, inbox: Inbox, scan_seconds: float) -> None:
-    await rebuild(outbox, local, scan_seconds)  # first, or an image it knows would be kept a second time
-    await inbox.run(scan_seconds)
-
-
-def _methods(current: Callable[[], Any], uploader: Uploader) -> dict[str, Method]:
-    async def tell_status(_: Any) -> tuple[int, Any]:
-        return 200, await current()
-
-    async def flush(_: Any) -> tuple[int, Any]:
-        uploader.flush()
-        return 200, await current()
-
-    return {"status": tell_status, "flush": flush}
+def _facts(outbox: Outbox, spool: Spool, uploader: Uploader, steering: Steering, troubles: Troubles) -> Facts:
+    standing = uploader.standing()
+    return Facts(
+        counters=outbox.counters(),
+        rules=steering.rules,
+        closed=standing.closed.words if standing.closed else "",
+        failing=standing.trouble,
+        uplink_budget=bool(steering.bytes_per_day),
+        in_spool=spool.usage()[1],
+        trouble=troubles.now(),
+    )
 
 
 async def _wake(hub: Hub, inbox: Inbox) -> None:
@@ -88,21 +103,9 @@ async def _wake(hub: Hub, inbox: Inbox) -> None:
         inbox.wake()
 
 
-@asynccontextmanager
-async def _stores(settings: Settings) -> AsyncIterator[tuple[Blobs, Blobs | None]]:
-    local = settings.local_blobs or str(settings.state / "blobs")
-    async with AsyncExitStack() as stack:
-        here = await stack.enter_async_context(
-            open_blobs(local, settings.local_container, settings.local_api_version or None)
-        )
-        if not settings.cloud_blobs:
-            log.warning("without --cloud-blobs everything is kept here, to be uploaded when it is set")
-            yield here, None
-            return
-        cloud = await stack.enter_async_context(
-            open_blobs(settings.cloud_blobs, settings.cloud_container, settings.cloud_api_version or None)
-        )
-        yield here, cloud
+def _local(settings: Settings) -> AbstractAsyncContextManager[Blobs]:
+    address = settings.local_blobs or str(settings.state / "blobs")
+    return open_blobs(address, settings.local_container, settings.local_api_version or None)
 
 
 def _spool(folder: Path) -> Spool:
@@ -125,12 +128,35 @@ class _Number(click.FloatRange):
         return number
 
 
+class _Steered(click.ParamType):  # type: ignore[type-arg]
+    """What one knob takes, judged as the twin's value is."""
+
+    def __init__(self, knob: Knob, default: object) -> None:
+        self.name = type(default).__name__
+        self._knob = knob
+        self._read = {bool: click.BOOL, int: click.INT, float: click.FLOAT}.get(type(default), click.STRING)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        found = self._read.convert(value, param, ctx)
+        if reason := self._knob.check(found):
+            self.fail(reason, param, ctx)
+        return found
+
+
 _SECONDS = _Number(min=0, max=MOST_SECONDS, min_open=True)
 _STORE = "a connection string, a container's SAS URL, or a folder"
 
 
 def _option(name: str, default: Any, type_: Any, help_: str) -> Callable[[Command], Command]:
     return click.option(name, default=default, type=type_, show_default=True, show_envvar=True, help=help_)
+
+
+def _steering_options(command: Command) -> Command:
+    """Add a flag for each thing the twin steers, in the order of their table."""
+    for knob in reversed(KNOBS):
+        default = getattr(Steering(), knob.name)
+        command = _option(knob.flag, default, _Steered(knob, default), knob.help)(command)
+    return command
 
 
 @click.command()
@@ -141,14 +167,14 @@ def _option(name: str, default: Any, type_: Any, help_: str) -> Callable[[Comman
 @_option("--local-blobs", "", str, f"Where images are kept: {_STORE}. Without it a folder in --state.")
 @_option("--local-container", "samples", str, "The container of the local store.")
 @_option("--local-api-version", LOCAL_API_VERSION, str, "The blob API version the local store speaks.")
-@_option("--cloud-blobs", "", str, f"Where images are uploaded to: {_STORE}. Without it they wait.")
+@_option("--cloud-blobs", "", str, f"Where images are uploaded to: {_STORE}. Without it they wait for a credential.")
 @_option("--cloud-container", "samples", str, "The container of the cloud store; a SAS URL names its own.")
 @_option("--cloud-api-version", "", str, "The blob API version of the cloud store. Without it the newest.")
 @_option("--scan-seconds", 5.0, _SECONDS, "Seconds between looks into the spool without a message.")
-@_option("--max-per-hour", 0, click.IntRange(0, 1_000_000), "Images kept in an hour at most; 0: no limit.")
-@_option("--upload-concurrency", 4, click.IntRange(1, 64), "Images uploaded at once.")
-@_option("--uploaded-minutes", 60.0, _Number(0, MOST_MINUTES), "Minutes an uploaded image stays in the local store.")
+@_steering_options
 @_option("--summary-seconds", 60.0, _SECONDS, "Seconds between summaries to the cloud.")
+@_option("--http-host", "0.0.0.0", str, "The address to answer /metrics, /healthz and /readyz on.")  # noqa: S104
+@_option("--http-port", 0, click.IntRange(0, 65535), "The port to answer them on; 0: none.")
 @process.log_options
 def main(log_level: str, log_json: bool, **options: Any) -> None:
     """Keep the images the classifier is unsure of, upload them when there is a network, lose none.
@@ -157,12 +183,9 @@ def main(log_level: str, log_json: bool, **options: Any) -> None:
 
     Limits hold until the module twin says otherwise.
     """
-    steering = Steering(
-        max_per_hour=options.pop("max_per_hour"),
-        concurrency=options.pop("upload_concurrency"),
-        uploaded_minutes=options.pop("uploaded_minutes"),
-    )
-    process.run(sample(Settings(**options, steering=steering)), log_level=log_level, log_json=log_json)
+    steering = {knob.name: options.pop(knob.flag[2:].replace("-", "_")) for knob in KNOBS}
+    settings = Settings(**options, steering=Steering(**steering))
+    process.run(sample(settings), log_level=log_level, log_json=log_json)
 
 
 if __name__ == "__main__":

@@ -1,27 +1,37 @@
-"""From the spool into the local store and the index. The one place that takes images out of the spool."""
+"""From the spool into the local store and the index. The one place that takes images out of the spool.
+
+Images are taken a batch at a time: their files are made durable side by side, and their rows in one transaction.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from ripeloop.blobs import Blobs
 from ripeloop.errors import BadRecord, Denied, NotFound, Offline, Refused
-from ripeloop.prediction import Flagged, format_time
+from ripeloop.prediction import Flagged
 from ripeloop.spool import SUFFIX, Spool
-from sampler.keep import DAMAGED, REFUSED, reason_to_drop
-from sampler.outbox import Known, Outbox
+from sampler.judge import Judge
+from sampler.keep import DAMAGED, REFUSED
+from sampler.outbox import Kept, Known, Outbox
+from sampler.rebuild import rebuild
 from sampler.sample import Sample
 from sampler.steering import Steering
+from sampler.trouble import SPOOL, Troubles
 
 log = logging.getLogger(__name__)
 
-HOUR = timedelta(hours=1)
 # a flagging can be told again only while its image is in the spool, which a power cut may bring back
 FOLD_AFTER = timedelta(days=1)
+BATCH_IMAGES = 64
+BATCH_BYTES = 8 * 1024 * 1024
+AT_ONCE = 8
+
+Taken = tuple[Flagged, bytes]
 
 
 class Inbox:
@@ -40,15 +50,15 @@ class Inbox:
         device: str,
         steering: Callable[[], Steering],
         kept: Callable[[], None],
+        troubles: Troubles | None = None,
     ) -> None:
         self._spool = spool
         self._outbox = outbox
         self._local = local
-        self._device = device
-        self._steering = steering
         self._kept = kept
+        self._judge = Judge(outbox, device=device, rules=lambda: steering().rules)
+        self._troubles = troubles or Troubles()
         self._wake = asyncio.Event()
-        self._trouble = ""
         self._strangers: set[str] = set()
 
     def wake(self) -> None:
@@ -66,85 +76,116 @@ class Inbox:
 
     async def empty(self) -> None:
         """Look at every image that waits in the spool; what cannot be kept now stays there."""
-        trouble = ""
         try:
-            ids = await asyncio.to_thread(self._spool.ids)
-            self._say_strangers(await asyncio.to_thread(self._spool.strangers))
-            known = await asyncio.to_thread(self._outbox.known, ids)
-            for id_ in ids:
-                if id_ not in known or known[id_].safe:
-                    trouble = await self._handle(id_, known.get(id_)) or trouble
-            await asyncio.to_thread(self._outbox.fold, datetime.now(UTC) - FOLD_AFTER, ids)
-        except (Offline, Denied, OSError) as error:
+            await rebuild(self._outbox, self._local)  # first, or an image it knows would be kept a second time
+            trouble = await self._empty()
+        except (Offline, Refused, OSError) as error:
             trouble = str(error)
-        self._say(trouble)
+        self._troubles.say(SPOOL, trouble and f"images stay in the spool: {trouble}")
 
-    async def _handle(self, id_: str, known: Known | None) -> str | None:
-        """Keep, drop or free one image; what hinders just this one, if anything. Raises Offline, Denied."""
+    async def _empty(self) -> str:
+        ids = await asyncio.to_thread(self._spool.ids)
+        self._say_strangers(await asyncio.to_thread(self._spool.strangers))
+        known = await asyncio.to_thread(self._outbox.known, ids)
+        safe = {id_: one for id_, one in known.items() if one.safe}
+        again = await asyncio.to_thread(self._free, safe)
+        new = [id_ for id_ in ids if id_ not in known or id_ in again]
+        trouble = ""
+        while new:
+            taken, new, odd = await asyncio.to_thread(self._take, new)
+            trouble = await self._handle(taken, known.keys()) or odd or trouble
+        await asyncio.to_thread(self._outbox.fold, datetime.now(UTC) - FOLD_AFTER, ids)
+        return trouble
+
+    def _free(self, safe: dict[str, Known]) -> set[str]:
+        """Remove from the spool what is safe elsewhere; the ids that were flagged again instead."""
+        again: set[str] = set()
+        for id_, known in safe.items():
+            try:
+                if self._spool.record(id_).captured_at == known.captured_at:
+                    self._spool.remove(id_)
+                else:
+                    again.add(id_)
+            except NotFound:
+                continue
+            except (BadRecord, OSError):
+                again.add(id_)  # whoever reads it whole says what is wrong
+        return again
+
+    def _take(self, ids: list[str]) -> tuple[list[Taken], list[str], str]:
+        """The first images of `ids`, the ids that are left, and what hinders just some of them."""
+        taken: list[Taken] = []
+        size, trouble = 0, ""
+        for n, id_ in enumerate(ids):
+            if len(taken) == BATCH_IMAGES or size > BATCH_BYTES:
+                return taken, ids[n:], trouble
+            try:
+                taken.append(self._spool.take(id_))
+                size += len(taken[-1][1])
+            except NotFound:
+                continue
+            except (BadRecord, PermissionError) as error:
+                trouble = self._set_aside(id_, DAMAGED, error) or trouble
+            except OSError as error:
+                trouble = f"the spool file of {id_} cannot be read: {error}"
+        return taken, [], trouble
+
+    async def _handle(self, taken: Sequence[Taken], known: Collection[str]) -> str:
+        """Keep or drop these; what hinders just some of them, if anything. Raises Offline, Denied."""
+        kept, dropped = await asyncio.to_thread(self._judge.judge, taken, known, datetime.now(UTC))
+        images = {flagged.id: image for flagged, image in taken}
+        gate = asyncio.Semaphore(AT_ONCE)
+        errors = await asyncio.gather(*(self._put(one.sample, images[one.sample.id], gate) for one in kept))
+        stored = [one for one, error in zip(kept, errors, strict=True) if error is None]
+        gone = {one.sample.id for one, error in zip(kept, errors, strict=True) if error}
         try:
-            flagged, image = await asyncio.to_thread(self._spool.take, id_)
-        except NotFound:
-            return None
-        except (BadRecord, PermissionError) as error:
-            return await asyncio.to_thread(self._set_aside, id_, DAMAGED, error)
-        except OSError as error:
-            return f"the spool file of {id_} cannot be read: {error}"
-        if known is not None and known.captured_at == flagged.captured_at:
-            await asyncio.to_thread(self._spool.remove, id_)
-        elif not await asyncio.to_thread(self._dropped, flagged, known is not None):
-            return await self._keep(flagged, image)
-        return None
-
-    def _dropped(self, flagged: Flagged, known: bool) -> bool:
-        """True where this image is not kept: it is counted, and has left the spool."""
-        now, captured_at = datetime.now(UTC), format_time(flagged.captured_at)
-        if not self._outbox.was_dropped(flagged.id, captured_at):
-            reason = reason_to_drop(
-                known=known,
-                kept_last_hour=self._outbox.kept_between(now - HOUR, now),
-                max_per_hour=self._steering().max_per_hour,
-            )
-            if reason is None:
-                return False
-            self._outbox.drop(flagged.id, captured_at, reason, now)
-        self._spool.remove(flagged.id)
-        return True
-
-    async def _keep(self, flagged: Flagged, image: bytes) -> str | None:
-        sample = Sample.of(flagged, image, device=self._device, now=datetime.now(UTC))
-        try:
-            await self._local.put(sample.blob, image, sample.metadata(), sample.content_type)
-        except Denied:
+            gone.update(await asyncio.to_thread(self._outbox.settle, stored, dropped))
+        except Offline:
+            gone.update(one.sample.id for one in kept)
             raise
-        except Refused as error:
-            return await asyncio.to_thread(self._set_aside, flagged.id, REFUSED, error)
-        await asyncio.to_thread(self._outbox.add, sample)
-        self._kept()
-        return None
+        finally:
+            self._judge.settled(stored, gone)
+        await asyncio.to_thread(self._remove, images.keys() - {one.sample.id for one in kept})
+        if stored:
+            self._kept()
+        return await asyncio.to_thread(self._explain, kept, errors)
 
-    def _set_aside(self, id_: str, reason: str, error: Exception) -> str | None:
+    async def _put(self, sample: Sample, image: bytes, gate: asyncio.Semaphore) -> Offline | Refused | None:
+        async with gate:
+            try:
+                await self._local.put(sample.blob, image, sample.metadata(), sample.content_type)
+            except (Offline, Refused) as error:
+                return error
+            return None
+
+    def _explain(self, kept: Sequence[Kept], errors: Sequence[Offline | Refused | None]) -> str:
+        """Set aside what the store refuses; raises what it says of all."""
+        trouble = ""
+        for one, error in zip(kept, errors, strict=True):
+            if isinstance(error, Offline | Denied):
+                raise error
+            if error is not None:
+                trouble = self._set_aside(one.sample.id, REFUSED, error) or trouble
+        return trouble
+
+    def _remove(self, ids: Collection[str]) -> None:
+        for id_ in ids:
+            self._spool.remove(id_)
+
+    def _set_aside(self, id_: str, reason: str, error: Exception) -> str:
         """Out of the way of the rest and counted; the file's own time tells one such file from a later one."""
         try:
             changed = (self._spool.folder / f"{id_}{SUFFIX}").stat().st_mtime_ns  # any number: no date is made of it
             self._outbox.drop(id_, f"{changed} ns", reason, datetime.now(UTC))
             log.warning("set aside as %s: %s", self._spool.set_aside(id_), error)
         except FileNotFoundError:
-            return None
+            return ""
         except OSError as trouble:
             return f"{id_} cannot be set aside ({trouble}), and it is not to be kept: {error}"
-        return None
+        return ""
 
     def _say_strangers(self, names: set[str]) -> None:
         if new := sorted(names - self._strangers):
             some = ", ".join(map(ascii, new[:3]))
             log.warning("%d names in the spool are no images of the classifier and stay there, as %s", len(new), some)
         self._strangers = names
-
-    def _say(self, trouble: str) -> None:
-        if trouble == self._trouble:
-            return
-        self._trouble = trouble
-        if trouble:
-            log.warning("images stay in the spool: %s", trouble)
-        else:
-            log.info("images leave the spool again")

@@ -10,7 +10,7 @@ import asyncio
 import logging
 
 from ripeloop.blobs import Blobs
-from ripeloop.errors import BadRecord, Offline, Refused
+from ripeloop.errors import BadRecord
 from sampler.outbox import Outbox
 from sampler.sample import Sample
 
@@ -19,21 +19,14 @@ log = logging.getLogger(__name__)
 PAGE = 100
 
 
-async def rebuild(outbox: Outbox, local: Blobs, seconds: float) -> None:
-    """Return once the index knows every blob of `local`; while that is away, try every `seconds`."""
-    trouble = ""
-    while not await asyncio.to_thread(outbox.is_complete):
-        try:
-            found = await _learn(outbox, local)
-        except (Offline, Refused) as error:
-            if str(error) != trouble:
-                log.warning("the index is new and the local store cannot be listed, nothing is kept yet: %s", error)
-            trouble = str(error)
-            await asyncio.sleep(seconds)
-        else:
-            await asyncio.to_thread(outbox.completed)
-            if found:
-                log.warning("the index is new: it learned %d images from the local store, to be uploaded", found)
+async def rebuild(outbox: Outbox, local: Blobs) -> None:
+    """Return once the index knows every blob of `local`. Raises Offline, Refused."""
+    if await asyncio.to_thread(outbox.is_complete):
+        return
+    found = await _learn(outbox, local)
+    await asyncio.to_thread(outbox.completed)
+    if found:
+        log.warning("the index is new: it learned %d images from the local store, to be uploaded", found)
 
 
 async def _learn(outbox: Outbox, local: Blobs) -> int:

@@ -47,6 +47,8 @@ class Sample:
     content_type: str
     size: int
     kept_at: datetime
+    dhash: str = ""
+    camera: str = ""
 
     @classmethod
     def of(cls, flagged: Flagged, image: bytes, *, device: str, now: datetime) -> Sample:
@@ -63,6 +65,8 @@ class Sample:
             content_type=content_type,
             size=len(image),
             kept_at=now,
+            dhash=flagged.dhash,
+            camera=flagged.camera,
         )
 
     @classmethod
@@ -84,6 +88,8 @@ class Sample:
             content_type=content_type,
             size=blob.size,
             kept_at=flagged.captured_at,
+            dhash=flagged.dhash,
+            camera=flagged.camera,
         )
 
     def metadata(self) -> dict[str, str]:
@@ -96,6 +102,8 @@ class Sample:
             "tag": ranked[0].tag if ranked else "",
             "model": self.model,
             "device": self.device,
+            "dhash": self.dhash,
+            "camera": self.camera,
         }
         metadata = {key: safe for key, word in words.items() if (safe := _header_safe(word))}
         return metadata | {"predictions": _predictions(ranked)}
@@ -117,6 +125,8 @@ def _record(id_: str, day: str, metadata: Mapping[str, str]) -> Flagged:
             "capturedAt": words["capturedat"],
             "reason": words["reason"],
             "model": words.get("model", ""),
+            "dhash": words.get("dhash", ""),
+            "camera": words.get("camera", ""),
             "predictions": [{"tag": tag, "probability": probability} for tag, probability in pairs],
         }
         return Flagged.from_json(json.dumps(told).encode())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sampler.credential import Credential
 from sampler.steering import Steering
 
 # what Azure Blob Storage on IoT Edge speaks: far less than Azure does
@@ -15,8 +16,8 @@ LOCAL_API_VERSION = "2019-07-07"
 class Settings:
     """The sampler's settings. The addresses may hold keys: they are never shown.
 
-    `local_blobs` empty: a folder below `state`. `cloud_blobs` empty: everything is kept here, to be uploaded later.
-    `cloud_api_version` empty: the newest. `steering` holds until the twin says otherwise.
+    `local_blobs` empty: a folder below `state`. `cloud_blobs` empty: everything is kept here until a credential comes.
+    `cloud_api_version` empty: the newest. `http_port` 0: no pages. `steering` holds until the twin says otherwise.
     """
 
     spool: Path
@@ -29,4 +30,11 @@ class Settings:
     cloud_api_version: str = ""
     scan_seconds: float = 5.0
     summary_seconds: float = 60.0
+    http_host: str = "0.0.0.0"  # noqa: S104 - in a container nothing else can be reached
+    http_port: int = 0
     steering: Steering = field(default_factory=Steering)
+
+    @property
+    def credential(self) -> Credential:
+        """Where images are uploaded to, as far as the settings say."""
+        return Credential(self.cloud_blobs, self.cloud_container, self.cloud_api_version or None)

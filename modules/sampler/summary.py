@@ -1,11 +1,12 @@
-"""What the sampler did: asked for by the method `status`, reported and posted when it changed."""
+"""What the sampler did and how it stands: asked for by the method `status`, reported and posted when it changed."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,23 +14,30 @@ from ripeloop.errors import Offline, SpoolFull
 from ripeloop.hub import Hub
 from ripeloop.prediction import format_time
 from sampler.outbox import Counters
+from sampler.upload import Standing
 
 log = logging.getLogger(__name__)
 
 OUTPUT = "summary"
+MAX_WORDS = 300  # characters; reported properties are small
 
 
-def status(counters: Counters, *, online: bool) -> dict[str, Any]:
-    """The answer to the direct method `status`."""
-    return {
-        "kept": counters.kept,
-        "dropped": dict(counters.dropped),
-        "uploaded": counters.uploaded,
-        "waiting": counters.waiting,
-        "setAside": counters.set_aside,
-        "online": online,
-        "uploadedBytes": counters.uploaded_bytes,
+def status(
+    counters: Counters, standing: Standing, trouble: Mapping[str, str] | None = None, expires: str = ""
+) -> dict[str, Any]:
+    """The answer to the direct method `status`: the numbers, how uploading stands, what is wrong.
+
+    `expires`: when the credential for the cloud ends, where it says so.
+    """
+    closed = standing.closed
+    uploading: dict[str, Any] = {
+        "online": standing.online,
+        "closed": closed.kind if closed else "",
+        "trouble": standing.kind,
+        "words": (closed.words if closed else standing.trouble)[:MAX_WORDS],
+        "credential_expires": expires,
     }
+    return {**asdict(counters), "uploading": uploading, "trouble": dict(trouble or {})}
 
 
 async def tell(hub: Hub, now: Callable[[], Awaitable[dict[str, Any]]], seconds: float) -> None:
@@ -39,10 +47,17 @@ async def tell(hub: Hub, now: Callable[[], Awaitable[dict[str, Any]]], seconds: 
         try:
             current = await now()
             if current != told:
-                await hub.report({"counters": current})
+                await hub.report(_reported(current, told))
                 body = {"at": format_time(datetime.now(UTC)), **current}
                 await hub.post(OUTPUT, json.dumps(body).encode())
                 told = current
         except (Offline, SpoolFull) as error:
             log.warning("a summary is lost: %s", error)
         await asyncio.sleep(seconds)
+
+
+def _reported(current: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
+    """A status as a patch of the twin; None removes the troubles that were told before and are over."""
+    over = dict.fromkeys(told.get("trouble", {}), None)
+    counters = {name: value for name, value in current.items() if name not in ("uploading", "trouble")}
+    return {"counters": counters, "uploading": current["uploading"], "trouble": over | current["trouble"]}

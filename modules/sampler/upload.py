@@ -3,54 +3,61 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
-from collections import deque
-from collections.abc import Callable, Collection
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-
-import stamina
+from datetime import UTC, datetime
 
 from ripeloop.blobs import Blobs
 from ripeloop.errors import BadRecord, Denied, NotFound, Offline, Refused
 from ripeloop.prediction import image_id
 from ripeloop.spool import Spool
-from sampler.outbox import LONGEST_WAIT, Outbox, Waiting
+from sampler.cloud import Cloud
+from sampler.gate import Closed, budget_is_spent, reason_to_wait
+from sampler.keep import held_from
+from sampler.ledger import Ledger
+from sampler.line import Line
+from sampler.outbox import Outbox, Waiting
+from sampler.pace import Pace
+from sampler.patience import Patience
+from sampler.pause import Pause
 from sampler.sample import Sample
 from sampler.steering import Steering
 
 log = logging.getLogger(__name__)
 
-PAGE = 100
-MOST_LAST = 100
+MOST_DOUBTED = 100
+LONGEST_NAP = 1.0  # seconds of a paced wait between two looks at whether uploads may still go out
+# with these no byte of an image went out, and no image is to blame
+BEFORE_THE_BODY = {"dns", "tls", "refused", "unreachable"}
+
+
+class LocalTrouble(Offline):
+    """The device's own store or index is at fault, and not the cloud."""
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """Seconds between tries: doubling from `first` to `longest`, plus up to `jitter`; `tries` for one refused item.
+class Standing:
+    """How uploading stands: `closed` says why nothing may go out, `trouble` why what goes out does not arrive."""
 
-    Without work the index is looked at every `idle` seconds.
-    """
-
-    first: float = 1.0
-    longest: float = LONGEST_WAIT.total_seconds()
-    jitter: float = 1.0
-    tries: int = 5
-    idle: float = 5.0
-
-    def next_try(self, tries: int, now: datetime) -> datetime | None:
-        """When an item that was refused `tries` times is tried again; None: never."""
-        if tries >= self.tries:
-            return None
-        return now + timedelta(seconds=min(self.longest, self.first * 10 * 2**tries))
+    online: bool
+    kind: str
+    trouble: str
+    since: datetime | None
+    closed: Closed | None
+    spent: int
 
 
 class Uploader:
     """Brings waiting samples to `cloud`, several at a time, and remembers in the outbox what arrived.
 
     A store that is away or turns us away stops the drain, and later it goes on; a single refused item has its tries
-    and is set aside. Without a cloud everything waits.
+    and is set aside. An item that the line breaks on goes last, and has its tries only while others get through.
     """
 
     def __init__(
@@ -58,9 +65,11 @@ class Uploader:
         outbox: Outbox,
         spool: Spool,
         local: Blobs,
-        cloud: Blobs | None,
+        cloud: Cloud,
         *,
         steering: Callable[[], Steering],
+        pause: Pause | None = None,
+        ledger: Ledger | None = None,
         patience: Patience = Patience(),
     ) -> None:
         self._outbox = outbox
@@ -68,79 +77,234 @@ class Uploader:
         self._local = local
         self._cloud = cloud
         self._steering = steering
+        self._pause = pause
+        self._ledger = ledger or Ledger(outbox)
         self._patience = patience
+        self._pace = Pace()
         self._wake = asyncio.Event()
         self._hurry = asyncio.Event()
         self._draining = asyncio.Lock()
-        self._last: list[str] = []
-        self._trouble = ""
+        self._doubted: dict[str, None] = {}
+        self._flushing = False
+        self._spent_out = False
+        self._error: Offline | Denied | None = None
+        self._since: datetime | None = None
         self.online = False
+        self.arrived = 0
+        self.failures: Counter[str] = Counter()
+        """Uploads that failed since the start, by kind."""
+        self.observe: Callable[[float], None] = lambda _: None
+        """Told the seconds of each upload that arrived."""
 
     def wake(self) -> None:
         """There is work; a pause after a failure is kept."""
         self._wake.set()
 
-    def flush(self) -> None:
-        """Upload now, whatever the pause."""
+    def hurry(self) -> None:
+        """Things changed: try now, whatever the pause after failures."""
+        self._hurry.set()
         self._wake.set()
-        if not self._draining.locked():
-            self._hurry.set()
+
+    def flush(self) -> Closed | None:
+        """Upload now all that waits, whatever the window and the pause after failures; what still forbids it."""
+        self._flushing = True
+        closed = self.closed()
+        if closed is not None:
+            self._flushing = False
+        self.hurry()
+        return closed
+
+    def closed(self) -> Closed | None:
+        """Why no upload may begin now."""
+        local, steering = self._ledger.local(), self._steering()
+        closed = reason_to_wait(
+            steering,
+            cloud=self._cloud.is_set,
+            paused=self._pause.reason if self._pause else None,
+            flushing=self._flushing,
+            local=local,
+            spent=self._ledger.spent,
+        )
+        return budget_is_spent(steering, local) if closed is None and self._spent_out else closed
+
+    def standing(self) -> Standing:
+        """How uploading stands now."""
+        error = self._error
+        return Standing(
+            online=self.online,
+            kind="" if error is None else error.kind or "unknown",
+            trouble="" if error is None else str(error),
+            since=self._since,
+            closed=self.closed(),
+            spent=self._ledger.spent,
+        )
+
+    @property
+    def sent_bytes(self) -> int:
+        """Bytes that went out since the start, tries that failed included."""
+        return self._ledger.sent_bytes
 
     async def run(self) -> None:
         """Upload for ever."""
-        while self._cloud is not None:
+        while True:
             self._wake.clear()
-            if self._steering().upload_on:
-                await self._until_drained()
+            await self._until_drained()
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._patience.idle):
                     await self._wake.wait()
 
     async def drain(self) -> None:
-        """Upload everything that is due, oldest first; raises Offline, Denied when the store stops it."""
+        """Upload everything that is due; raises Offline, Denied when the store stops it."""
         async with self._draining:
-            if self._cloud is None:
+            await self._ledger.write()
+            await self._ledger.look()
+            self._spent_out = False
+            if self.closed() is not None:
                 return
-            line = _Line(self._outbox, self._last)
+            line = Line(self._outbox, self._doubted, self._kept_before())
             stop: list[Offline | Denied] = []
             async with asyncio.TaskGroup() as tasks:
-                for _ in range(self._steering().concurrency):
-                    tasks.create_task(self._work(self._cloud, line, stop))
+                writer = tasks.create_task(self._write(stop))
+                workers = [tasks.create_task(self._work(line, stop)) for _ in range(self._steering().concurrency)]
+                await asyncio.wait(workers)
+                writer.cancel()
+            await self._ledger.write()
             if stop:
-                self._say(stop[0])
                 raise stop[0]
+            if self.closed() is None:
+                self._flushing = False
 
-    async def _work(self, cloud: Blobs, line: _Line, stop: list[Offline | Denied]) -> None:
-        """Upload until nothing is due, or until this or another worker stands before a closed door."""
-        waiting: Waiting | None = None
+    def _kept_before(self) -> datetime | None:
+        """What was kept later waits a while, for a better one may take its place; None: nothing does."""
+        steering = self._steering()
+        if self._flushing:
+            return None
+        return held_from(steering.rules, short=bool(steering.bytes_per_day), now=datetime.now(UTC))
+
+    async def _until_drained(self) -> None:
+        """Drain, with a pause after each failure; one after which something arrived counts as the first."""
+        failures = 0
+        while True:
+            before = self.arrived
+            try:
+                await self.drain()
+            except (Offline, Denied):
+                failures = 1 if self.arrived > before else failures + 1
+                await self._rest(self._patience.pause(failures, random.random()))  # noqa: S311 - no secret
+            else:
+                return
+
+    async def _rest(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._hurry.wait()
+        self._hurry.clear()
+
+    async def _write(self, stop: list[Offline | Denied]) -> None:
         try:
-            while not stop and self._steering().upload_on and (waiting := await line.next()):
-                await self._upload(cloud, waiting)
-        except (Offline, Denied) as error:
-            stop.append(error)
-            if waiting is not None:  # last in line the next time: if it is this one image, it holds up no other
-                self._last = [*self._last[-MOST_LAST:], waiting.sample.id]
+            await self._ledger.keep_writing()
+        except Offline as error:
+            stop.append(LocalTrouble(str(error)))
 
-    async def _upload(self, cloud: Blobs, waiting: Waiting) -> None:
+    async def _work(self, line: Line, stop: list[Offline | Denied]) -> None:
+        """Upload until nothing is due, or until this or another worker stands before a closed door."""
+        try:
+            while not stop and self.closed() is None and (waiting := await line.next()):
+                error = await self._try(waiting)
+                if error is not None and not await self._is_to_blame(waiting, error, line):
+                    self._say(error)
+                    stop.append(error)
+        except Offline as error:  # the index
+            stop.append(LocalTrouble(str(error)))
+
+    async def _is_to_blame(self, waiting: Waiting, error: Offline | Denied, line: Line) -> bool:
+        """Is it this image and not the way to the cloud? The next one tells: it gets through at the same moment.
+
+        Only where this image failed before, for on the first failure the way is the likelier cause. Raises Offline.
+        """
+        if isinstance(error, Denied | LocalTrouble) or error.kind in BEFORE_THE_BODY:
+            return False
+        before = waiting.sample.id in self._doubted
+        self._doubt(waiting)
+        witness = await line.next() if before else None
+        if witness is None:
+            return False
+        if await self._try(witness) is not None:
+            self._doubt(witness)
+            return False
+        await self._refused(waiting, str(error))
+        return True
+
+    def _doubt(self, waiting: Waiting) -> None:
+        """Last in line the next time: if it is this one image, it holds up no other."""
+        self._doubted[waiting.sample.id] = None
+        while len(self._doubted) > MOST_DOUBTED:
+            del self._doubted[next(iter(self._doubted))]
+
+    async def _try(self, waiting: Waiting) -> Offline | Denied | None:
+        """Upload one; the error that may stop all others. Raises Offline where the index fails."""
         sample = waiting.sample
+        if not await self._may_go(sample.size):
+            return None
         try:
             image = await self._image(sample)
-            await cloud.put(sample.blob, image, sample.metadata(), sample.content_type)
-        except Denied:
-            raise
+        except (Refused, NotFound, Offline) as error:
+            self._ledger.sent(sample.size, on_the_line=False)
+            if isinstance(error, Offline):
+                return error
+            await self._refused(waiting, str(error))
+            return None
+        try:
+            await self._put(sample, image)
+        except (Offline, Denied) as error:
+            self.failures[error.kind or "unknown"] += 1
+            return error
         except (Refused, NotFound) as error:
-            next_try = self._patience.next_try(waiting.tries + 1, datetime.now(UTC))
-            if next_try is None:
-                log.error("set aside after %d tries: %s: %s", waiting.tries + 1, sample.blob, error)
-            await asyncio.to_thread(self._outbox.refused, sample.id, str(error), next_try)
-            return
+            self.failures[error.kind or "refused_blob"] += 1
+            await self._refused(waiting, str(error))
+            return None
         self._say(None)
-        await asyncio.to_thread(self._outbox.uploaded, sample.id, datetime.now(UTC))
-        if sample.id in self._last:
-            self._last.remove(sample.id)
+        self.arrived += 1
+        self._ledger.arrived(sample.id)
+        self._doubted.pop(sample.id, None)
+        return None
+
+    async def _may_go(self, size: int) -> bool:
+        """Wait until the pace lets it go; False where uploads stop meanwhile, or the day has no bytes left for it."""
+        while nap := self._pace.wait(self._steering().bytes_per_second, time.monotonic()):
+            await asyncio.sleep(min(nap, LONGEST_NAP))
+            if self.closed() is not None:
+                return False
+        await self._ledger.look()
+        if not self._ledger.reserve(size, self._steering().bytes_per_day):
+            self._spent_out = True
+            return False
+        self._pace.take(size)
+        return True
+
+    async def _put(self, sample: Sample, image: bytes) -> None:
+        """Raises Offline, Refused."""
+        on_the_line = True
+        began = time.perf_counter()
+        try:
+            async with self._cloud.store() as cloud:
+                if not await cloud.put(sample.blob, image, sample.metadata(), sample.content_type):
+                    await _check_ours(cloud, sample, image)
+        except Offline as error:
+            on_the_line = error.kind not in BEFORE_THE_BODY
+            raise
+        finally:
+            self._ledger.sent(sample.size, on_the_line=on_the_line)
+        self.observe(time.perf_counter() - began)
+
+    async def _refused(self, waiting: Waiting, why: str) -> None:
+        next_try = self._patience.next_try(waiting.tries + 1, datetime.now(UTC))
+        if next_try is None:
+            log.error("set aside after %d tries: %s: %s", waiting.tries + 1, waiting.sample.blob, why)
+        await asyncio.to_thread(self._outbox.refused, waiting.sample.id, why, next_try)
 
     async def _image(self, sample: Sample) -> bytes:
-        """The bytes the camera posted, from the local store or else the spool. Raises NotFound, Offline."""
+        """The bytes the camera posted, from the local store or else the spool. Raises NotFound, LocalTrouble."""
         try:
             image = await self._local.get(sample.blob)
             if image_id(image) == sample.id:
@@ -149,41 +313,22 @@ class Uploader:
         except NotFound:
             trouble = NotFound("missing_blob: neither the local store nor the spool holds the image")
         except (Offline, Denied) as error:
-            trouble = Offline(f"the local store cannot be read: {error}")
+            trouble = LocalTrouble(f"the local store cannot be read: {error}", kind="local_store")
         try:
             _, image = await asyncio.to_thread(self._spool.take, sample.id)
         except (NotFound, BadRecord, OSError):
             raise trouble from None
         return image
 
-    async def _until_drained(self) -> None:
-        """Drain, pause after each failure, and begin at once when flushed."""
-        async with asyncio.TaskGroup() as tasks:
-            draining = tasks.create_task(self._drain_with_patience())
-            hurried = tasks.create_task(self._hurry.wait())
-            await asyncio.wait({draining, hurried}, return_when=asyncio.FIRST_COMPLETED)
-            draining.cancel()
-            hurried.cancel()
-        self._hurry.clear()
-
-    async def _drain_with_patience(self) -> None:
-        async for attempt in stamina.retry_context(
-            on=(Offline, Denied),
-            attempts=None,
-            timeout=None,
-            wait_initial=self._patience.first,
-            wait_max=self._patience.longest,
-            wait_jitter=self._patience.jitter,
-        ):
-            with attempt:
-                await self.drain()
-
     def _say(self, error: Offline | Denied | None) -> None:
         """The cloud's state, told once for each change."""
-        trouble = "" if error is None else str(error)
-        if self.online == (error is None) and trouble == self._trouble:
+        if isinstance(error, LocalTrouble):
             return
-        self.online, self._trouble = error is None, trouble
+        same = str(error) == str(self._error) and self.online == (error is None)
+        self.online, self._error = error is None, error
+        if same:
+            return
+        self._since = datetime.now(UTC)
         if error is None:
             log.info("online, uploading")
         elif isinstance(error, Denied):
@@ -192,28 +337,17 @@ class Uploader:
             log.warning("offline, keeping samples here: %s", error)
 
 
-class _Line:
-    """What is due, handed out one by one to several workers; what `last` names stands at the end."""
+async def _check_ours(cloud: Blobs, sample: Sample, image: bytes) -> None:
+    """The name was there before: is it this image? Raises Refused where it is another, Offline.
 
-    def __init__(self, outbox: Outbox, last: Collection[str]) -> None:
-        self._outbox = outbox
-        self._last = set(last)
-        self._waiting: deque[Waiting] = deque()
-        self._behind: list[Waiting] = []
-        self._after: Sample | None = None
-        self._reading = asyncio.Lock()
-
-    async def next(self) -> Waiting | None:
-        """The next one; each comes once, and None at the end."""
-        async with self._reading:
-            while not self._waiting and (page := await asyncio.to_thread(self._read)):
-                self._after = page[-1].sample
-                self._waiting.extend(waiting for waiting in page if waiting.sample.id not in self._last)
-                self._behind.extend(waiting for waiting in page if waiting.sample.id in self._last)
-            if not self._waiting:
-                self._waiting.extend(self._behind)
-                self._behind.clear()
-            return self._waiting.popleft() if self._waiting else None
-
-    def _read(self) -> list[Waiting]:
-        return self._outbox.due(datetime.now(UTC), PAGE, self._after)
+    A credential that may not list cannot tell, and the name is the digest of the image: then it is taken to be ours.
+    """
+    try:
+        found = [blob async for blob in cloud.list(sample.blob) if blob.name == sample.blob]
+    except Denied:
+        return
+    if not found:
+        raise Refused("the cloud says that it has the image, and does not list it", kind="not_listed")
+    digest = hashlib.md5(image, usedforsecurity=False).digest()
+    if found[0].size != len(image) or found[0].md5 not in (b"", digest):
+        raise Refused("the cloud holds other bytes under this image's name: delete them there", kind="other_bytes")

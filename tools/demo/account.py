@@ -40,7 +40,7 @@ class Account:
             dropped=dict(Counter(classifier.get("dropped", {})) + Counter(sampler.get("dropped", {}))),
             kept=sampler.get("kept", 0),
             waiting=sampler.get("waiting", 0),
-            set_aside=sampler.get("setAside", 0),
+            set_aside=sampler.get("set_aside", 0),
             uploaded=frozenset(name for name, _ in good),
             uploaded_bytes=sum(size for _, size in good),
             damaged=frozenset(name for name, id_, _ in blobs if name != id_),

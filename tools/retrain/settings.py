@@ -61,3 +61,30 @@ def device_option(command: Command) -> Command:
         "--device", required=True, envvar="RIPELOOP_DEVICE", show_envvar=True, help="The IoT Edge device's id."
     )
     return option(command)
+
+
+def cloud_options(command: Command) -> Command:
+    """Add `--cloud-blobs`, `--container` and `--api-version`."""
+    address = click.option(
+        "--cloud-blobs",
+        required=True,
+        envvar=["RIPELOOP_CLOUD_BLOBS", "SAMPLER_CLOUD_BLOBS"],
+        show_envvar=True,
+        metavar="ADDRESS",
+        help="Where the devices upload to: a connection string, a container's SAS URL (rights: list, read) or a "
+        f"folder. {KEEP_KEYS}",
+    )
+    container = click.option(
+        "--container",
+        default="samples",
+        envvar=["RIPELOOP_CONTAINER", "SAMPLER_CLOUD_CONTAINER"],
+        show_envvar=True,
+        help="The container, or the folder in the folder.",
+    )
+    version = click.option(
+        "--api-version",
+        envvar=["RIPELOOP_API_VERSION", "SAMPLER_CLOUD_API_VERSION"],
+        show_envvar=True,
+        help="The blob API version of the store, where it is not the newest.",
+    )
+    return address(container(version(command)))

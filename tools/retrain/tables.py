@@ -12,10 +12,12 @@ from rich.text import Text
 
 from retrain.compare import Comparison, Latency
 from retrain.endpoints import Said
+from retrain.reconcile import Reconciled
 from retrain.samples import Arrived
 from retrain.standing import AS_WANTED, Standing, leaves
 
 PIPE_WIDTH = 200
+MOST_IDS = 20
 
 
 def show_standings(standings: Iterable[Standing]) -> None:
@@ -80,6 +82,27 @@ def _ms(latency: Latency, seconds: float) -> str:
 
 def _answered(said: Said) -> str:
     return said.refusal or f"{said.tag} {said.probabilities[said.tag]:.3f}"
+
+
+def show_reconciled(found: Reconciled) -> None:
+    """Both sides' counts, and the ids that differ."""
+    console = _console()
+    _show_counts(console, "device", dict(found.device))
+    _show_counts(console, "cloud", {"images": found.cloud, "of them under way": len(found.under_way)})
+    for words, ids in (
+        ("uploaded, says the device, but not in the cloud", found.missing),
+        ("in the cloud, but unknown to the device", found.unknown),
+        ("in the cloud, but given up by the device", found.given_up),
+        ("in the cloud under two names", found.twice),
+    ):
+        if ids:
+            console.print(_text(f"{len(ids)} {words}", "red"))
+            for id_ in ids[:MOST_IDS]:
+                console.print(_text(f"  {id_}"))
+            if len(ids) > MOST_IDS:
+                console.print(f"  and {len(ids) - MOST_IDS} more: --json names all")
+    if found.same:
+        console.print("both sides agree")
 
 
 def _show_counts(console: Console, word: str, counts: dict[str, Any]) -> None:

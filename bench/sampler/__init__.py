@@ -1,0 +1,1 @@
+"""The sampler's figures; each module here has one `measure()` that gives named numbers."""

@@ -1,0 +1,54 @@
+"""May uploads go out now, and if not, why and until when? Pure: clock, settings and counts come in as arguments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, time, timedelta
+
+from sampler.steering import Steering
+from sampler.window import window
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """Why nothing goes out: `kind` for programs, `words` for people, `until` where the clock will open it."""
+
+    kind: str
+    words: str
+    until: datetime | None = None
+
+
+def reason_to_wait(
+    steering: Steering, *, cloud: bool, paused: str | None, flushing: bool, local: datetime, spent: int
+) -> Closed | None:
+    """Why no upload may begin at the local time `local`; None where one may.
+
+    `paused` is the reason that was given, None where nobody paused; `flushing` overrules the window alone; `spent` are
+    the bytes sent since the local midnight.
+    """
+    if not cloud:
+        return Closed("no_cloud", "no cloud is set: set SAMPLER_CLOUD_BLOBS, or send a credential")
+    if paused is not None:
+        return Closed("paused", f"uploads are paused ({paused or 'no reason given'}): `resume` lets them go on")
+    if not steering.upload_on:
+        return Closed("off", "uploads are switched off: the twin's upload.on, or --upload-on")
+    hours = window(steering.window)
+    if hours is not None and not flushing and not hours.is_open(local):
+        opens = hours.opens_at(local)
+        return Closed("window", f"uploads go out in {steering.window} local time, next at {opens:%H:%M}", opens)
+    if steering.bytes_per_day and spent >= steering.bytes_per_day:
+        return budget_is_spent(steering, local)
+    return None
+
+
+def budget_is_spent(steering: Steering, local: datetime) -> Closed:
+    """Nothing more goes out on the local day of `local`."""
+    midnight = datetime.combine(local.date() + timedelta(days=1), time.min, local.tzinfo)
+    return Closed("budget", f"today's {steering.bytes_per_day} bytes (upload.bytes_per_day) are sent", midnight)
+
+
+def fits(size: int, *, spent: int, in_flight: int, bytes_per_day: int) -> bool:
+    """May `size` more bytes go out on this day? What is over a whole day's bytes goes alone, as a day's first."""
+    if not bytes_per_day or spent + in_flight == 0:
+        return True
+    return spent + in_flight + size <= bytes_per_day

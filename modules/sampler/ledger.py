@@ -1,0 +1,98 @@
+"""What went out, told to the index in groups: one write to disk for all that arrived while the last one was written."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime, time
+
+from sampler.gate import fits
+from sampler.outbox import Outbox
+
+
+def local_now() -> datetime:
+    """The time on the wall here."""
+    return datetime.now(UTC).astimezone()
+
+
+def day_begin(local: datetime) -> datetime:
+    """The moment, in UTC, at which the day of the local time `local` began here."""
+    return datetime.combine(local.date(), time.min).astimezone(UTC)
+
+
+class Ledger:
+    """Counts the bytes of the day and notes what arrived. What is not written yet is asked for again after a crash."""
+
+    def __init__(self, outbox: Outbox, local: Callable[[], datetime] = local_now) -> None:
+        self._outbox = outbox
+        self._local = local
+        self._arrived: list[tuple[str, datetime]] = []
+        self._unwritten = 0
+        self._in_flight = 0
+        self._day: datetime | None = None
+        self._written = 0
+        self._noted = asyncio.Event()
+        self.sent_bytes = 0
+        """Bytes that went out since the start, tries that failed included."""
+
+    @property
+    def spent(self) -> int:
+        """Bytes sent on the day of the last `look`."""
+        return self._written + self._unwritten
+
+    def local(self) -> datetime:
+        """The local time."""
+        return self._local()
+
+    async def look(self) -> None:
+        """Learn what was sent on this day before the start. Raises Offline."""
+        day = day_begin(self._local())
+        if day != self._day:
+            await self.write()
+            self._written = await asyncio.to_thread(self._outbox.uplink_spent, day)
+            self._day = day
+
+    def reserve(self, size: int, bytes_per_day: int) -> bool:
+        """Begin to send `size` bytes, if the day has them."""
+        if not fits(size, spent=self.spent, in_flight=self._in_flight, bytes_per_day=bytes_per_day):
+            return False
+        self._in_flight += size
+        return True
+
+    def sent(self, size: int, *, on_the_line: bool = True) -> None:
+        """That try is over; `on_the_line`: its bytes went out, whatever became of them."""
+        self._in_flight -= size
+        if on_the_line:
+            self._unwritten += size
+            self.sent_bytes += size
+
+    def arrived(self, id_: str) -> None:
+        """The cloud has it; `write` makes it so in the index."""
+        self._arrived.append((id_, datetime.now(UTC)))
+        self._noted.set()
+
+    async def keep_writing(self) -> None:
+        """Write whenever something is noted, for ever. Raises Offline."""
+        while True:
+            await self._noted.wait()
+            self._noted.clear()
+            await self.write()
+
+    async def write(self) -> None:
+        """Write down all that was noted. Raises Offline, and keeps it for the next time."""
+        while self._arrived or self._unwritten:
+            arrived, self._arrived = self._arrived, []
+            size, self._unwritten = self._unwritten, 0
+            day = self._day or day_begin(self._local())
+            self._written += size
+            try:
+                if arrived:
+                    await asyncio.to_thread(self._outbox.uploaded_all, arrived)
+                    arrived = []
+                if size:
+                    await asyncio.to_thread(self._outbox.spend_uplink, day, size)
+                    size = 0
+            finally:
+                self._arrived = arrived + self._arrived
+                self._unwritten += size
+                self._written -= size
