@@ -41,18 +41,18 @@ def image_in(content_type: str, body: bytes) -> bytes:
     return chosen[0].data
 
 
-def parts(content_type: str, body: bytes) -> Iterator[Part]:
-    """The parts of a multipart/form-data body. Raises BadImage where it is malformed."""
+def parts(content_type: str, body: bytes, most: int = MAX_PARTS) -> Iterator[Part]:
+    """The parts of a multipart/form-data body, `most` of them. Raises BadImage where it is malformed."""
     boundary = _parameters(content_type).get("boundary", "").rstrip()
     if not boundary:
         raise BadImage("the multipart form names no boundary: let the HTTP library set Content-Type")
     delimiter = b"\r\n--" + boundary.encode("utf-8", "surrogateescape")
-    _, *sections = (b"\r\n" + body).split(delimiter, MAX_PARTS + 1)
+    _, *sections = (b"\r\n" + body).split(delimiter, most + 1)
     for number, section in enumerate(sections):
         if section.startswith(b"--"):
             return
-        if number == MAX_PARTS:
-            raise BadImage(f"the multipart form has more than {MAX_PARTS} parts: post one image")
+        if number == most:
+            raise BadImage(f"the multipart form has more than {most} parts: post one image")
         padding, found, part = section.partition(b"\r\n")
         if not found or padding.strip(b" \t"):
             raise BadImage("the multipart form is malformed: its boundary does not end its line")

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import click
 from rich.console import Console
 
+from retrain import exchange
 from retrain.fleet import Fleet
 from retrain.manifest import read_manifest
 from retrain.samples import Arrived, arrived, folder_of
@@ -147,6 +148,10 @@ def deploy(file: Path, device: str, hub: str, hub_ca: Path | None) -> None:
     """
     _run(_deploy(Hub(hub, hub_ca), device, file), "deploying")
     click.echo(f"{device} will run {file}; `ripeloop status --device {device}` shows when it does")
+
+
+main.add_command(exchange.dataset)
+main.add_command(exchange.trainer)
 
 
 async def _standings(hub: Hub, device: str, modules: tuple[str, ...]) -> list[Standing]:

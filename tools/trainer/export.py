@@ -39,7 +39,6 @@ _PIXELS = {
 _PROPERTIES = {
     "CustomVision.Metadata.AdditionalModelInfo": "",
     "CustomVision.Metadata.Version": "1.2",
-    "CustomVision.Postprocess.Method": "ClassificationMultiClass",
     "CustomVision.Postprocess.Yolo.Biases": "[]",
     "CustomVision.Postprocess.Yolo.NmsThreshold": "0.0",
     "CustomVision.Preprocess.CropHeight": "0",
@@ -56,6 +55,7 @@ _PROPERTIES = {
     "CustomVision.Preprocess.TargetWidth": str(SIZE),
     **_PIXELS,
 }
+_METHODS = {False: "ClassificationMultiClass", True: "ClassificationMultiLabel"}
 _NOTICE = """\
 The convolution weights in model.onnx are those of EfficientNet-Lite0 as distributed in the Python package
 {package} {version}; batch normalisation was folded into them and the classifying
@@ -72,6 +72,7 @@ class Iteration:
 
     id: uuid.UUID | None = None
     exported_at: datetime = NO_DATE
+    flavor: str | None = None
 
 
 def compose(backbone: onnx.ModelProto, head: Head, tags: Sequence[str]) -> onnx.ModelProto:
@@ -86,7 +87,9 @@ def compose(backbone: onnx.ModelProto, head: Head, tags: Sequence[str]) -> onnx.
     graph.node.extend(
         [
             helper.make_node("Gemm", [FEATURES, "head.weight", "head.bias"], ["logits"], name="logits"),
-            helper.make_node("Softmax", ["logits"], [PROBABILITIES], name=PROBABILITIES, axis=1),
+            helper.make_node("Sigmoid", ["logits"], [PROBABILITIES], name=PROBABILITIES)
+            if head.independent
+            else helper.make_node("Softmax", ["logits"], [PROBABILITIES], name=PROBABILITIES, axis=1),
         ]
     )
     graph.output.insert(0, helper.make_tensor_value_info(PROBABILITIES, TensorProto.FLOAT, ["N", len(tags)]))
@@ -108,14 +111,16 @@ def check_tags(tags: Sequence[str]) -> None:
         raise Refused(f"each tag must be given once: {', '.join(tags)}")
 
 
-def export_zip(model: onnx.ModelProto, tags: Sequence[str], iteration: Iteration = Iteration()) -> bytes:
-    """The export's bytes: the same for the same model, tags and iteration."""
+def export_zip(
+    model: onnx.ModelProto, tags: Sequence[str], iteration: Iteration = Iteration(), *, independent: bool = False
+) -> bytes:
+    """The export's bytes: the same for the same model, tags and iteration; `independent` tags may come together."""
     graph = model.SerializeToString(deterministic=True)
     files = {
         "model.onnx": graph,
         "labels.txt": "\n".join(tags).encode(),
         "cvexport.manifest": _json(_manifest(graph, iteration)),
-        "metadata_properties.json": _json(_PROPERTIES),
+        "metadata_properties.json": _json(_PROPERTIES | {"CustomVision.Postprocess.Method": _METHODS[independent]}),
         "LICENSE": _licence().encode(),
     }
     buffer = io.BytesIO()
@@ -142,7 +147,7 @@ def _manifest(graph: bytes, iteration: Iteration) -> dict[str, str | None]:
     return {
         "DomainType": "Classification",
         "Platform": "ONNX",
-        "Flavor": None,
+        "Flavor": iteration.flavor,
         "ExporterVersion": "2.2",
         "ExportedDate": iteration.exported_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f0Z"),
         "IterationId": str(iteration.id or derived),
