@@ -15,6 +15,9 @@ PROGRAMS = {
     "test_loop",
     "test_rollout_process",
     "test_sampler_process",
+    "test_trainer_api",
+    "test_trainer_api_process",
+    "test_trainer_api_refusals",
 }
 
 

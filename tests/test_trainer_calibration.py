@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trainer.calibration import calibration_error, log_loss, softmax, temperature
+from trainer.calibration import calibration_error, line, log_loss, softmax, temperature
 
 
 def answers(rng: np.random.Generator, images: int, tags: int, spread: float) -> tuple[np.ndarray, np.ndarray]:
@@ -52,3 +52,25 @@ def test_the_calibration_error_is_the_gap_between_confidence_and_accuracy() -> N
 
 def test_the_log_loss_is_that_of_the_true_tag() -> None:
     assert log_loss(np.array([[0.5, 0.5], [0.9, 0.1]]), np.array([1, 0])) == pytest.approx(-np.log([0.5, 0.9]).mean())
+
+
+def test_a_line_makes_one_tags_probabilities_honest() -> None:
+    rng = np.random.default_rng(21)
+    honest = rng.normal(-1, 2, 4000)
+    truth = rng.random(4000) < 1 / (1 + np.exp(-honest))
+    slope, shift = line(5 * honest + 7, truth)  # far too sure, and off
+    assert slope == pytest.approx(0.2, rel=0.15)
+    assert slope * 7 + shift == pytest.approx(0, abs=0.25)
+
+
+@pytest.mark.parametrize("logits", [np.zeros(40), np.linspace(1, -1, 40)])  # the same for all; worse than nothing
+def test_a_line_of_answers_worth_nothing_says_the_share(logits: np.ndarray) -> None:
+    slope, shift = line(logits, np.arange(40) >= 30)
+    assert slope == 0
+    assert 1 / (1 + np.exp(-shift)) == pytest.approx(0.25, abs=0.03)
+
+
+def test_a_line_through_answers_without_error_stays_finite() -> None:
+    slope, shift = line(np.where(np.arange(40) >= 30, 9.0, -9.0), np.arange(40) >= 30)
+    assert 0 < slope < 1
+    assert np.isfinite(shift)

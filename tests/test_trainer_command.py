@@ -68,7 +68,9 @@ def test_on_a_terminal_a_bar_is_drawn(tmp_path: Path, fruit: Path) -> None:
         seen = b"".join(read_all(ours))
     assert process.returncode == 0
     assert b"\x1b[" in seen
+    assert b"looking at the images" in seen
     assert b"10/10" in seen
+    assert b"choosing" in seen
 
 
 def read_all(terminal: int) -> Iterator[bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections import Counter
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -21,18 +22,22 @@ from ripeloop.errors import Refused
 from trainer.__main__ import main
 from trainer.backbone import FEATURE_COUNT, FEATURES, INPUT
 from trainer.calibration import softmax
+from trainer.crossvalidation import train_head
 from trainer.export import write_export
-from trainer.features import BadTrainingImage, Extractor, extract
-from trainer.head import train_head
+from trainer.features import BadTrainingImage, Extractor, Source, extract
 from trainer.int8 import quantized
 from trainer.training import train
 
 FRUIT = tuple(picture(9, nth, ripeness, 120).jpeg for nth in range(6) for ripeness in (0.05, 0.95))
 
 
+def sources(images: Sequence[bytes]) -> list[Source]:
+    return [Source.of(image) for image in images]
+
+
 @cache
 def int8() -> onnx.ModelProto:
-    return quantized(lite0.backbone(), FRUIT)
+    return quantized(lite0.backbone(), sources(FRUIT))
 
 
 def test_it_is_a_third_of_the_size_with_the_same_input_and_output() -> None:
@@ -65,29 +70,29 @@ def test_only_standard_operators_are_used_and_no_others_declared() -> None:
 
 def test_the_backbone_it_is_made_from_stays_as_it_was() -> None:
     before = lite0.backbone().SerializeToString(deterministic=True)
-    quantized(lite0.backbone(), FRUIT[:2])
+    quantized(lite0.backbone(), sources(FRUIT[:2]))
     assert lite0.backbone().SerializeToString(deterministic=True) == before
 
 
 def test_the_same_images_give_the_same_model() -> None:
-    again = quantized(lite0.backbone(), FRUIT)
+    again = quantized(lite0.backbone(), sources(FRUIT))
     assert again.SerializeToString(deterministic=True) == int8().SerializeToString(deterministic=True)
 
 
 def test_a_bad_image_is_named_by_its_place() -> None:
     with pytest.raises(BadTrainingImage) as raised:
-        quantized(lite0.backbone(), [FRUIT[0], FRUIT[1], b"no image"])
+        quantized(lite0.backbone(), sources([FRUIT[0], FRUIT[1], b"no image"]))
     assert raised.value.position == 2
     with pytest.raises(Refused, match="there are none"):
-        quantized(lite0.backbone(), [])
+        quantized(lite0.backbone(), sources([]))
 
 
 def test_of_many_images_some_of_each_part_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(int8_module, "CALIBRATED_ON", 4)
     seldom = [FRUIT[0] if nth % 3 == 0 else b"never looked at" for nth in range(12)]
-    quantized(lite0.backbone(), seldom)
+    quantized(lite0.backbone(), sources(seldom))
     with pytest.raises(BadTrainingImage) as raised:
-        quantized(lite0.backbone(), [*seldom[:9], b"looked at", *seldom[10:]])
+        quantized(lite0.backbone(), sources([*seldom[:9], b"looked at", *seldom[10:]]))
     assert raised.value.position == 9
 
 
@@ -117,7 +122,7 @@ def test_the_head_is_fitted_on_what_the_8_bits_say(tmp_path: Path) -> None:
     write_export(out, trained.to_zip())
     constants = {one.name: onnx.numpy_helper.to_array(one) for one in trained.model.graph.initializer}
     order = [*FRUIT[1::2], *FRUIT[::2]]  # tags in alphabetical order, as training calibrates
-    features = Extractor(quantized(lite0.backbone(), order)).views(FRUIT[0])[0].astype(np.float64)
+    features = Extractor(quantized(lite0.backbone(), sources(order))).views(FRUIT[0])[0].astype(np.float64)
     own = softmax(features @ constants["head.weight"] + constants["head.bias"])
     answered = [one.probability for one in load(out).predict(FRUIT[0])]
     np.testing.assert_allclose(answered, own, atol=1e-4)
@@ -130,10 +135,10 @@ def test_on_photographs_it_is_no_worse() -> None:
     to_learn = np.tile(np.arange(each) < learnt, len(tags))
     right = {}
     learnt_from = [file for file, use in zip(photographs, to_learn, strict=True) if use]
-    for name, backbone in (("fp32", lite0.backbone()), ("int8", quantized(lite0.backbone(), learnt_from))):
-        features = extract(photographs, backbone)
+    for name, backbone in (("fp32", lite0.backbone()), ("int8", quantized(lite0.backbone(), sources(learnt_from)))):
+        features = np.stack(list(extract(sources(photographs), Extractor(backbone)))).astype(np.float32)
         assert features.shape == (len(photographs), 2, FEATURE_COUNT)
-        head, _ = train_head(features[to_learn], labels[to_learn], len(tags))
+        head, _ = train_head(features[to_learn], np.eye(len(tags), dtype=np.bool_)[labels[to_learn]])
         answers = (features[~to_learn, 0] @ head.weights + head.bias).argmax(axis=1)
         right[name] = int((answers == labels[~to_learn]).sum())
     # of 40 each; over many draws the two are within half a per cent (docs/BENCH.md), a single one varies more

@@ -14,7 +14,7 @@ from classifier.model import Model, load
 from demo.bananas import TAGS, picture
 from ripeloop.errors import Refused
 from trainer.export import write_export
-from trainer.features import BadTrainingImage, extract
+from trainer.features import BadTrainingImage, Source, extract
 from trainer.training import Trained, check_enough, train
 
 RUBBISH = ("glass", "metal", "paper", "plastic")
@@ -76,7 +76,7 @@ def test_the_same_images_give_the_same_file_in_any_order_of_tags_and_on_any_numb
 def test_an_image_that_is_none_is_named_by_its_position() -> None:
     images = [*bananas(2)["ripe"], b"not an image", b"nor this"]
     with pytest.raises(BadTrainingImage, match="image 3 of those to train on") as caught:
-        extract(images, lite0.backbone())
+        list(extract([Source.of(image) for image in images], lite0.extractor()))
     assert caught.value.position == 2
 
 

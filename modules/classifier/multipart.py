@@ -41,8 +41,8 @@ def image_in(content_type: str, body: bytes) -> bytes:
     return chosen[0].data
 
 
-def parts(content_type: str, body: bytes) -> Iterator[Part]:
-    """The parts of a multipart/form-data body. Raises BadImage where it is malformed."""
+def parts(content_type: str, body: bytes, most: int = MAX_PARTS) -> Iterator[Part]:
+    """The parts of a multipart/form-data body, `most` of them. Raises BadImage where it is malformed."""
     boundary = _parameters(content_type).get("boundary", "").rstrip()
     if not boundary:
         raise BadImage("the multipart form names no boundary: let the HTTP library set Content-Type")
@@ -53,8 +53,8 @@ def parts(content_type: str, body: bytes) -> Iterator[Part]:
         at = found + len(delimiter)
         if body.startswith(b"--", at):
             return
-        if number == MAX_PARTS:
-            raise BadImage(f"the multipart form has more than {MAX_PARTS} parts: post one image")
+        if number == most:
+            raise BadImage(f"the multipart form has more than {most} parts: post one image")
         found, number = body.find(delimiter, at), number + 1
         end = len(body) if found == -1 else found
         line = body.find(b"\r\n", at, end)

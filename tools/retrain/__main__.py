@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from retrain import exchange
 from retrain.asking import credential, flush, pause, reconcile, resume, why
 from retrain.comparing import compare
 from retrain.ending import ENDS, run
@@ -120,6 +121,10 @@ def deploy(file: Path, device: str, hub: str, hub_ca: Path | None) -> None:
     """
     run(_deploy(Hub(hub, hub_ca), device, file), "deploying")
     click.echo(f"{device} will run {file}; `ripeloop status --device {device}` shows when it does")
+
+
+main.add_command(exchange.dataset)
+main.add_command(exchange.trainer)
 
 
 async def _standings(hub: Hub, device: str, modules: tuple[str, ...]) -> list[Standing]:

@@ -1,28 +1,66 @@
-"""`python -m trainer`: labelled images in, a model to release out."""
+"""`python -m trainer`: a service that speaks Custom Vision; `python -m trainer train`: a folder in, a model out."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
 
+from classifier.url import Hosts
+from ripeloop import process
 from ripeloop.errors import RipeloopError, SettingsError
-from trainer import folder, view
-from trainer.export import write_export
-from trainer.features import BadTrainingImage
-from trainer.settings import Settings
-from trainer.training import Trained, check_enough, train
+from trainer.serve import serve
+from trainer.settings import ServeSettings, Settings
 
 FAILED = 2
 PIPE_WIDTH = 200
 
 
-@click.group(context_settings={"auto_envvar_prefix": "TRAINER", "show_default": True})
+@click.group(invoke_without_command=True, context_settings={"auto_envvar_prefix": "TRAINER", "show_default": True})
+@click.option("--data", type=click.Path(path_type=Path), show_envvar=True, metavar="DIR",
+              help="The folder for projects, images and models, made if needed. To serve it must be set.")  # fmt: skip
+@click.option("--host", default="127.0.0.1", show_envvar=True,
+              help="The address to listen on; other computers reach 0.0.0.0, and that takes a key.")  # fmt: skip
+@click.option("--port", default=8088, type=click.IntRange(0, 65535), show_envvar=True,
+              help="The port; 0: a free one.")  # fmt: skip
+@click.option("--training-key", default="", show_default=False, show_envvar=True,
+              help="What requests must send as Training-Key; set it in the environment, unseen.")  # fmt: skip
+@click.option("--prediction-key", default="", show_default=False, show_envvar=True,
+              help="What they must send as Prediction-Key; empty: the training key.")  # fmt: skip
+@click.option("--url", default="", show_envvar=True,
+              help="What links to images and models begin with; empty: the address each client asked for.")  # fmt: skip
+@click.option("--url-hosts", default="", show_envvar=True,
+              help="Hosts that images may be fetched from, as in cam1.local,cam2.local:8000; empty: none.")  # fmt: skip
+@click.option("--url-private", is_flag=True, show_envvar=True,
+              help="Let the hosts of --url-hosts have private addresses.")  # fmt: skip
+@click.option("--calls-per-second", default=0.0, type=click.FloatRange(min=0), show_envvar=True,
+              help="More calls are told to come again (429), as Custom Vision does; 0: any number.")  # fmt: skip
+@process.log_options
 @click.version_option(package_name="ripeloop")
-def main() -> None:
-    """Train image classifiers on this computer, in the form Custom Vision exports."""
+@click.pass_context
+def main(context: click.Context, /, log_level: str, log_json: bool, **options: Any) -> None:
+    """Train image classifiers on this computer, in the form Custom Vision exports.
+
+    Without a command, a service that speaks Custom Vision's Training and Prediction APIs for classification projects:
+    give its address to their SDK as the endpoint. Its page shows how far trainings are.
+
+    \b
+    Example:
+      TRAINER_TRAINING_KEY=... python -m trainer --data trainer-data --port 8088
+    """
+    if context.invoked_subcommand is None:
+        process.run(_serve(options), log_level=log_level, log_json=log_json)
+
+
+async def _serve(options: dict[str, Any]) -> None:
+    if options["data"] is None:
+        raise SettingsError("set --data (TRAINER_DATA) to the folder the trainer shall keep everything in")
+    hosts, private = options.pop("url_hosts"), options.pop("url_private")
+    options["url_hosts"] = Hosts.parse(hosts, private=private) if hosts.strip() else None
+    await serve(ServeSettings(**options))
 
 
 @main.command("train")
@@ -41,37 +79,14 @@ def train_command(images: Path, out: Path, int8: bool) -> None:
     Example:
       python -m trainer train --images pictures/ --out model.zip
     """
+    from trainer import train, view  # the service, which stays small, needs none of what they bring
+
     try:
-        trained = run(Settings(images, out, int8), Console(stderr=True))
+        trained = train.run(Settings(images, out, int8), Console(stderr=True))
     except RipeloopError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(FAILED)
     view.show(Console() if sys.stdout.isatty() else Console(width=PIPE_WIDTH), trained)
-
-
-def run(settings: Settings, console: Console) -> Trained:
-    """Train and write; `console` is told how far it is. Raises RipeloopError."""
-    if settings.out.is_dir():
-        raise SettingsError(f"{settings.out} is a folder; name the file to write, like {settings.out / 'model.zip'}")
-    found = folder.find(settings.images)
-    check_enough({tag: len(paths) for tag, paths in found.images.items()})
-    if found.left_out:
-        more = f" and {len(found.left_out) - 1} more" if len(found.left_out) > 1 else ""
-        line = f"not an image by its name, left out: {found.left_out[0]}{more}"
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-    total = len(found.in_order)
-    with view.progress(console, "looking at the images") as told:
-        try:
-            trained = train(
-                {tag: [folder.read(path) for path in paths] for tag, paths in found.images.items()},
-                on_done=lambda done: told(done, total),
-                int8=settings.int8,
-            )
-        except BadTrainingImage as error:
-            path = found.in_order[error.position]
-            raise SettingsError(f"{path} cannot be learnt from: {error.reason}; replace it or take it away") from error
-    write_export(settings.out, trained.to_zip())
-    return trained
 
 
 if __name__ == "__main__":

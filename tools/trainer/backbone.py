@@ -18,7 +18,9 @@ from onnx import TensorProto, helper, numpy_helper
 SIZE = 224
 INPUT = "data"
 FEATURES = "features"
-FEATURE_COUNT = 2 * (112 + 320 + 1280)
+STAGES = (112, 320, 1280)
+"""Channels of the stages that are pooled, from the middle of the network to its end."""
+FEATURE_COUNT = 2 * sum(STAGES)
 
 Array = npt.NDArray[np.float32]
 

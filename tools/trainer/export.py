@@ -41,7 +41,6 @@ _PIXELS = {
 _PROPERTIES = {
     "CustomVision.Metadata.AdditionalModelInfo": "",
     "CustomVision.Metadata.Version": "1.2",
-    "CustomVision.Postprocess.Method": "ClassificationMultiClass",
     "CustomVision.Postprocess.Yolo.Biases": "[]",
     "CustomVision.Postprocess.Yolo.NmsThreshold": "0.0",
     "CustomVision.Preprocess.CropHeight": "0",
@@ -58,6 +57,7 @@ _PROPERTIES = {
     "CustomVision.Preprocess.TargetWidth": str(SIZE),
     **_PIXELS,
 }
+_METHODS = {False: "ClassificationMultiClass", True: "ClassificationMultiLabel"}
 _NOTICE = """\
 The convolution weights in model.onnx are those of EfficientNet-Lite0 as distributed in the Python package
 {package} {version}; batch normalisation was folded into them and the classifying
@@ -74,6 +74,7 @@ class Iteration:
 
     id: uuid.UUID | None = None
     exported_at: datetime = NO_DATE
+    flavor: str | None = None
 
 
 def compose(backbone: onnx.ModelProto, head: Head, tags: Sequence[str]) -> onnx.ModelProto:
@@ -88,7 +89,9 @@ def compose(backbone: onnx.ModelProto, head: Head, tags: Sequence[str]) -> onnx.
     graph.node.extend(
         [
             helper.make_node("Gemm", [FEATURES, "head.weight", "head.bias"], ["logits"], name="logits"),
-            helper.make_node("Softmax", ["logits"], [PROBABILITIES], name=PROBABILITIES, axis=1),
+            helper.make_node("Sigmoid", ["logits"], [PROBABILITIES], name=PROBABILITIES)
+            if head.independent
+            else helper.make_node("Softmax", ["logits"], [PROBABILITIES], name=PROBABILITIES, axis=1),
         ]
     )
     graph.output.insert(0, helper.make_tensor_value_info(PROBABILITIES, TensorProto.FLOAT, ["N", len(tags)]))
@@ -115,14 +118,19 @@ def export_zip(
     tags: Sequence[str],
     iteration: Iteration = Iteration(),
     validation: Validation | None = None,
+    *,
+    independent: bool = False,
 ) -> bytes:
-    """The export's bytes: the same for the same model, tags, iteration and figures."""
+    """The export's bytes: the same for the same model, tags, iteration and figures.
+
+    `independent`: an image may have several of the tags.
+    """
     graph = model.SerializeToString(deterministic=True)
     files = {
         "model.onnx": graph,
         "labels.txt": "\n".join(tags).encode(),
         "cvexport.manifest": _json(_manifest(graph, iteration)),
-        "metadata_properties.json": _json(_PROPERTIES),
+        "metadata_properties.json": _json(_PROPERTIES | {"CustomVision.Postprocess.Method": _METHODS[independent]}),
         "LICENSE": _licence().encode(),
     }
     if validation is not None:
@@ -151,7 +159,7 @@ def _manifest(graph: bytes, iteration: Iteration) -> dict[str, str | None]:
     return {
         "DomainType": "Classification",
         "Platform": "ONNX",
-        "Flavor": None,
+        "Flavor": iteration.flavor,
         "ExporterVersion": "2.2",
         "ExportedDate": iteration.exported_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f0Z"),
         "IterationId": str(iteration.id or derived),

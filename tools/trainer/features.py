@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -13,12 +16,17 @@ from classifier.cores import cores
 from classifier.imaging import InputSpec, to_tensor
 from classifier.runtime import onnxruntime
 from ripeloop.errors import BadImage
+from trainer.augment import VIEWS, view
 from trainer.backbone import FEATURE_COUNT, SIZE
+from trainer.cache import FeatureCache, NoCache
 
 SPEC = InputSpec(SIZE, SIZE)
-VIEWS = 2
 
-Features = npt.NDArray[np.float32]
+Features = npt.NDArray[np.float16]
+"""Half as large as float32, and as good: what is lost is less than what a JPEG encoder changes."""
+
+_LARGEST = float(np.finfo(np.float16).max)
+_AHEAD = 4  # images a worker may be ahead of the one that is waited for: memory stays small, cores busy
 
 
 class BadTrainingImage(BadImage):
@@ -30,55 +38,93 @@ class BadTrainingImage(BadImage):
         self.reason = reason
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One image: `id` names its bytes for good, and `read` gives them when they are needed, in any thread."""
+
+    id: str
+    read: Callable[[], bytes]
+
+    @classmethod
+    def of(cls, image: bytes) -> Source:
+        """An image that is in memory already; its id is the SHA-256."""
+        return cls(hashlib.sha256(image).hexdigest(), lambda: image)
+
+
 class Extractor:
-    """A backbone that turns images into features, one at a time and each on one core: call it from many threads."""
+    """A backbone that turns images into features, one at a time and each on one core: call it from many threads.
+
+    `version` is another one for another backbone.
+    """
 
     def __init__(self, backbone: onnx.ModelProto) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(
-            backbone.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        graph = backbone.SerializeToString(deterministic=True)
+        self.version = hashlib.sha256(graph).hexdigest()[:16]
+        self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         self._input = self._session.get_inputs()[0].name
 
-    def views(self, image: bytes) -> Features:
-        """Features [VIEWS, FEATURE_COUNT]: of the image as the device sees it, then of its mirror image."""
+    def views(self, image: bytes, names: Sequence[str] = VIEWS) -> Features:
+        """Features [views, FEATURE_COUNT] of the image as the device sees it, looked at in each way named."""
         tensor = to_tensor(image, SPEC)
-        mirrored = np.ascontiguousarray(tensor[..., ::-1])
-        return np.concatenate([self._features(tensor), self._features(mirrored)])
+        return np.concatenate([self._features(view(tensor, name)) for name in names])
 
     def _features(self, tensor: npt.NDArray[np.float32]) -> Features:
-        features: Features = self._session.run(None, {self._input: tensor})[0]
-        return features
+        (features,) = self._session.run(None, {self._input: tensor})
+        half: Features = np.clip(features, -_LARGEST, _LARGEST).astype(np.float16)
+        return half
 
 
 def extract(
-    images: Sequence[bytes],
-    backbone: onnx.ModelProto,
+    images: Sequence[Source],
+    extractor: Extractor,
     *,
+    views: Sequence[str] = VIEWS,
+    cache: FeatureCache | NoCache = NoCache(),
     workers: int | None = None,
-    on_done: Callable[[int], None] = lambda _done: None,
-) -> Features:
-    """Features [images, VIEWS, FEATURE_COUNT], one worker thread a core unless `workers` says otherwise.
+) -> Iterator[Features]:
+    """Features [views, FEATURE_COUNT] of each image in turn, one worker thread a core unless `workers` says otherwise.
 
-    `on_done` is told after each image how many are done. Raises BadTrainingImage.
+    No more than a few images are in memory at once. What is in the `cache` is not looked at again. Raises
+    BadTrainingImage.
     """
-    features = np.empty((len(images), VIEWS, FEATURE_COUNT), np.float32)
-    for position, views in enumerate(_in_threads(images, Extractor(backbone), workers or cores())):
-        features[position] = views
-        on_done(position + 1)
-    return features
-
-
-def _in_threads(images: Sequence[bytes], extractor: Extractor, workers: int) -> Iterator[Features]:
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="features")
+    pool = ThreadPoolExecutor(workers or cores(), thread_name_prefix="features")
+    waiting: deque[Callable[[], Features]] = deque()
     try:
-        waiting = [pool.submit(extractor.views, image) for image in images]
-        for position, one in enumerate(waiting):
-            try:
-                yield one.result()
-            except BadImage as error:
-                raise BadTrainingImage(position, str(error)) from error
+        for done, image in enumerate(images):
+            waiting.append(_ask(image, done, pool, extractor, views, cache))
+            if len(waiting) > _AHEAD * (workers or cores()):
+                yield waiting.popleft()()
+        while waiting:
+            yield waiting.popleft()()
     finally:
         pool.shutdown(cancel_futures=True)  # after a bad image the rest need not be looked at
+        cache.commit()
+
+
+def _ask(
+    image: Source,
+    position: int,
+    pool: ThreadPoolExecutor,
+    extractor: Extractor,
+    views: Sequence[str],
+    cache: FeatureCache | NoCache,
+) -> Callable[[], Features]:
+    """The features when they are asked for: from the cache, or from a worker that began at once."""
+    known = cache.get(extractor.version, image.id, views)
+    missing = [name for name in views if name not in known]
+    coming: Future[Features] | None = pool.submit(lambda: extractor.views(image.read(), missing)) if missing else None
+
+    def answer() -> Features:
+        if coming is not None:
+            try:
+                found = dict(zip(missing, coming.result(), strict=True))
+            except BadImage as error:
+                raise BadTrainingImage(position, str(error)) from error
+            cache.put(extractor.version, image.id, found)
+            known.update(found)
+        return np.stack([known[name] for name in views]).reshape(len(views), FEATURE_COUNT)
+
+    return answer

@@ -19,13 +19,13 @@ from classifier.imaging import to_tensor
 from classifier.runtime import onnxruntime
 from ripeloop.errors import BadImage, Refused
 from trainer.backbone import INPUT
-from trainer.features import SPEC, BadTrainingImage
+from trainer.features import SPEC, BadTrainingImage, Source
 
 CALIBRATED_ON = 100
 """More images than this move no range by anything that matters."""
 
 
-def quantized(backbone: onnx.ModelProto, images: Sequence[bytes]) -> onnx.ModelProto:
+def quantized(backbone: onnx.ModelProto, images: Sequence[Source]) -> onnx.ModelProto:
     """`backbone` in 8 bits, its ranges taken from `images`; same input, same output, same shapes.
 
     Some of the images are enough: they are taken evenly from all. Raises Refused without any, BadTrainingImage.
@@ -60,7 +60,7 @@ def quantized(backbone: onnx.ModelProto, images: Sequence[bytes]) -> onnx.ModelP
 class _Tensors:
     """What the ranges are taken from: the tensors of some of `images`, as the device would make them."""
 
-    def __init__(self, images: Sequence[bytes]) -> None:
+    def __init__(self, images: Sequence[Source]) -> None:
         count = min(len(images), CALIBRATED_ON)
         self._tensors = self._of(images, [nth * len(images) // count for nth in range(count)])
 
@@ -69,10 +69,10 @@ class _Tensors:
         return next(self._tensors, None)
 
     @staticmethod
-    def _of(images: Sequence[bytes], positions: Sequence[int]) -> Iterator[dict[str, Any]]:
+    def _of(images: Sequence[Source], positions: Sequence[int]) -> Iterator[dict[str, Any]]:
         for position in positions:
             try:
-                yield {INPUT: to_tensor(images[position], SPEC)}
+                yield {INPUT: to_tensor(images[position].read(), SPEC)}
             except BadImage as error:
                 raise BadTrainingImage(position, str(error)) from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from rich.console import Console
 from rich.markup import escape
@@ -18,20 +19,27 @@ PLAIN_SECONDS = 2.0
 
 @contextmanager
 def progress(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
-    """Something to tell how many of how many are done: a bar on a terminal, a line now and then elsewhere.
+    """What to tell how many of how many are done, where only one thing is being done."""
+    with steps(console) as told:
+        yield partial(told, what)
+
+
+@contextmanager
+def steps(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+    """What to tell what is being done and how much of how much is: a bar on a terminal, else a line now and then.
 
     Nothing is shown while nothing is told.
     """
     text = TextColumn("{task.description}", markup=False)
     bar = Progress(text, BarColumn(), MofNCompleteColumn(), console=console, transient=True)
-    task = bar.add_task(what)
+    task = bar.add_task("")
     said = time.monotonic()
 
-    def told(done: int, of: int) -> None:
+    def told(what: str, done: int, of: int) -> None:
         nonlocal said
         if console.is_terminal:
             bar.start()
-            bar.update(task, completed=done, total=of)
+            bar.update(task, description=what, completed=done, total=of, refresh=done == of)
         elif time.monotonic() - said >= PLAIN_SECONDS or done == of:
             said = time.monotonic()
             console.print(f"{what}: {done}/{of}", markup=False, highlight=False, soft_wrap=True)

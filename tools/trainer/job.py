@@ -1,0 +1,77 @@
+"""One training, as its own process: `python -m trainer.job FOLDER`, begun by the service.
+
+Reads FOLDER/request.json, tells its progress as lines of JSON on its standard output, and leaves the models there.
+Its memory goes with it, and whoever ends it ends the training. It ends by itself when its standard input does: the
+service is gone then.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from ripeloop.disk import sync, write_whole
+from ripeloop.errors import RipeloopError
+from trainer import figures
+from trainer.features import BadTrainingImage
+from trainer.files import EVALUATION, MODEL, MODEL_INT8, REQUEST, RESULT
+from trainer.request import TrainingImage, TrainingRequest, TrainingResult, TrainingTag, train_request
+
+REFUSED = 3
+
+
+def main(folder: Path) -> int:
+    """Train what FOLDER asks for; the exit code."""
+    request = read(json.loads((folder / REQUEST).read_bytes()))
+    try:
+        result = train_request(request, lambda what, done, of: tell(what=what, done=done, of=of))
+    except BadTrainingImage as error:
+        tell(error=f"image {request.images[error.position].path.name} cannot be learnt from: {error.reason}; delete it")
+        return REFUSED
+    except RipeloopError as error:
+        tell(error=str(error))
+        return REFUSED
+    write(folder, result)
+    return 0
+
+
+def read(fields: dict[str, Any]) -> TrainingRequest:
+    """The request in a file of the service."""
+    return TrainingRequest(
+        images=tuple(TrainingImage(id_, Path(path), tuple(tags)) for id_, path, tags in fields["images"]),
+        tags=tuple(TrainingTag(id_, name, negative) for id_, name, negative in fields["tags"]),
+        multilabel=fields["multilabel"],
+        cache=Path(fields["cache"]),
+        iteration_id=fields["iteration_id"],
+        seconds=fields["seconds"],
+    )
+
+
+def write(folder: Path, result: TrainingResult) -> None:
+    """Leave what came of it, the result's own file last: where it stands, all does."""
+    figures.save(folder / EVALUATION, result.probabilities, result.folds)
+    sync(folder / EVALUATION)
+    write_whole(folder / MODEL, result.fp32)
+    if result.int8 is not None:
+        write_whole(folder / MODEL_INT8, result.int8)
+    write_whole(folder / RESULT, json.dumps({"tags": result.tags}).encode())
+
+
+def tell(**news: object) -> None:
+    """Say one thing to the service."""
+    sys.stdout.write(json.dumps(news) + "\n")
+    sys.stdout.flush()
+
+
+def _end_with_the_service() -> None:
+    os.read(0, 1)  # not sys.stdin: Python could not end while a thread waits in it
+    os._exit(REFUSED)
+
+
+if __name__ == "__main__":
+    threading.Thread(target=_end_with_the_service, daemon=True).start()
+    sys.exit(main(Path(sys.argv[1])))
