@@ -281,7 +281,7 @@ async def test_what_is_flagged_carries_all_the_sampler_needs(loaded: Model, tmp_
 async def test_what_is_flagged_says_what_it_looks_like_and_which_camera_saw_it(loaded: Model, tmp_path: Path) -> None:
     spool = Spool(tmp_path)
     handoff = Handoff(spool, Wire(), Counts())
-    classifier = Classifier(loaded, Counts(), Thresholds(Policy(audit_rate=1)), handoff)
+    classifier = Classifier(Live(loaded), Counts(), Thresholds(Policy(audit_rate=1)), handoff)
     buffer = io.BytesIO()
     Image.linear_gradient("L").transpose(Image.Transpose.ROTATE_90).save(buffer, "PNG")
     posted = {"?application=line%201": buffer.getvalue(), "?application=" + "x" * 999: picture("red")}

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from classifier.imaging import InputSpec, to_tensor
@@ -102,6 +102,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int
 
 
 @over_http
+@example(path="/image", kind="text/plain", body=b"\xff", head=b"Expect: 100\xff\xff\xff\xfftinue\r\n", cut=0)
 @given(
     path=st.sampled_from(["/image", "/p/classify/iterations/i/image/nostore", "/customvision/v3.1/prediction/p/url"]),
     kind=st.sampled_from([FORM, "image/jpeg", "application/json", "text/plain"]),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from classifier.answers import as_cloud, as_container
@@ -55,8 +55,8 @@ def application(classifier: Classifier, options: Options) -> web.Application:
     app.router.add_get("/metrics", http.metrics)
     for prefix in (_CLOUD, *_CONTAINER):
         for store in ("", "/nostore"):
-            app.router.add_post(f"{prefix}/image{store}", http.image)
-            app.router.add_post(f"{prefix}/url{store}", http.url)
+            app.router.add_post(f"{prefix}/image{store}", http.image, expect_handler=http.expect)
+            app.router.add_post(f"{prefix}/url{store}", http.url, expect_handler=http.expect)
     app.on_shutdown.append(http.stopping)
     return app
 
@@ -90,6 +90,17 @@ class _Http:
                 self._classifier.refused()
             self._options.metrics.responded(response.status, time.perf_counter() - started)
         return response
+
+    async def expect(self, request: web.Request) -> web.StreamResponse | None:
+        """Ask for the body that waits for it; what else is expected is refused in words that do not repeat it."""
+        if request.version < HttpVersion11:
+            return None
+        if request.headers.get("Expect", "").lower() != "100-continue":
+            told = problem(web.HTTPExpectationFailed(text="only 'Expect: 100-continue' is known: leave it out"))
+            return told.response() if told else None
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # as aiohttp does: that line is no part of the answer
+        return None
 
     async def stopping(self, _: web.Application) -> None:
         self._stopping = True
