@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -21,7 +22,7 @@ from ripeloop.prediction import Flagged, Prediction, image_id
 from ripeloop.spool import Spool
 from sampler.cloud import Cloud
 from sampler.gate import fits, reason_to_wait
-from sampler.ledger import Ledger
+from sampler.ledger import Ledger, day_begin, local_now
 from sampler.outbox import Outbox
 from sampler.pace import Pace
 from sampler.patience import Patience
@@ -256,6 +257,28 @@ async def _cloud(site: Site, kind: str, request: pytest.FixtureRequest) -> Async
     azurite: Azurite = request.getfixturevalue("azurite_cloud")
     async with open_blobs(azurite.connection_string, f"c{uuid.uuid4().hex}", azurite.api_version) as site.cloud:
         yield
+
+
+async def test_a_write_that_was_cut_short_counts_its_bytes_once(site: Site) -> None:
+    ledger, begun, go_on = Ledger(site.outbox), threading.Event(), threading.Event()
+    spend = site.outbox.spend_uplink
+
+    def slowly(day: datetime, size: int) -> None:
+        begun.set()
+        assert go_on.wait(10)
+        spend(day, size)
+
+    site.outbox.spend_uplink = slowly  # type: ignore[method-assign]
+    await ledger.look()
+    assert ledger.reserve(1000, 0)
+    ledger.sent(1000)
+    write = asyncio.create_task(ledger.write())
+    await asyncio.to_thread(begun.wait, 10)
+    write.cancel()
+    await asyncio.wait([write])
+    go_on.set()
+    await ledger.write()
+    assert ledger.spent == site.outbox.uplink_spent(day_begin(local_now())) == 1000
 
 
 async def test_what_arrived_is_written_down_in_groups_and_all_of_it(site: Site, caplog: Any) -> None:

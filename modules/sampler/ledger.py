@@ -32,6 +32,7 @@ class Ledger:
         self._day: datetime | None = None
         self._written = 0
         self._noted = asyncio.Event()
+        self._writing: asyncio.Task[None] | None = None
         self.sent_bytes = 0
         """Bytes that went out since the start, tries that failed included."""
 
@@ -79,20 +80,31 @@ class Ledger:
             await self.write()
 
     async def write(self) -> None:
-        """Write down all that was noted. Raises Offline, and keeps it for the next time."""
-        while self._arrived or self._unwritten:
-            arrived, self._arrived = self._arrived, []
-            size, self._unwritten = self._unwritten, 0
-            day = self._day or day_begin(self._local())
-            self._written += size
+        """Write down all that was noted. Raises Offline, and keeps it for the next time.
+
+        A write that has begun ends, even where who waits for it is cancelled: else its bytes would be counted twice.
+        """
+        while self._writing is not None or self._arrived or self._unwritten:
+            writing = self._writing = self._writing or asyncio.create_task(self._write())
             try:
-                if arrived:
-                    await asyncio.to_thread(self._outbox.uploaded_all, arrived)
-                    arrived = []
-                if size:
-                    await asyncio.to_thread(self._outbox.spend_uplink, day, size)
-                    size = 0
+                await asyncio.shield(writing)
             finally:
-                self._arrived = arrived + self._arrived
-                self._unwritten += size
-                self._written -= size
+                if writing.done():
+                    self._writing = None
+
+    async def _write(self) -> None:
+        arrived, self._arrived = self._arrived, []
+        size, self._unwritten = self._unwritten, 0
+        day = self._day or day_begin(self._local())
+        self._written += size
+        try:
+            if arrived:
+                await asyncio.to_thread(self._outbox.uploaded_all, arrived)
+                arrived = []
+            if size:
+                await asyncio.to_thread(self._outbox.spend_uplink, day, size)
+                size = 0
+        finally:
+            self._arrived = arrived + self._arrived
+            self._unwritten += size
+            self._written -= size
