@@ -30,8 +30,9 @@ bench: export BENCH_CLASSIFIER_ROUNDS = $(ROUNDS)
 bench: export BENCH_CLASSIFIER_SOAK = $(SOAK)
 bench: export BENCH_CLASSIFIER_REPORT = $(value REPORT)
 bench: export BENCH_CLASSIFIER_IMAGES = $(value IMAGES)
-bench: .venv/bench ## how fast the classifier is; QUICK=1 in two minutes, SOAK=50000, REPORT=docs, IMAGES=DIR
-	@$(RUN)/python -m bench classifier
+bench: export BENCH_SAMPLER_REPORT = $(value REPORT)
+bench: .venv/bench ## how fast the classifier is (or PART=sampler); QUICK=1 in two minutes, SOAK=50000, REPORT=docs, IMAGES=DIR
+	@$(RUN)/python -m bench $(or $(PART),classifier)
 
 lint: .venv/test ## formatting, style, types and layers
 	$(RUN)/ruff format --check .
