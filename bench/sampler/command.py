@@ -72,8 +72,7 @@ def page(table: Table, rows: int, waiting: int) -> str:
 
 `make bench PART=sampler REPORT=docs` wrote this page. Images of {keeping.BYTES / 1000:.0f} kB are kept in a folder
 store; the index holds {rows:,} rows where it decides, and {waiting:,} waiting images where it starts. Uploads go to
-Azurite on
-the same machine, eight at a time: ours beside azure-storage-blob alone, in turn.
+Azurite on the same machine, eight at a time: ours beside azure-storage-blob alone, in turn.
 
 {datetime.now(UTC):%Y-%m-%d}, {_machine()}
 
