@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -23,7 +24,7 @@ from classifier.thresholds import Thresholds
 from colours import files, picture, zipped
 from retrain.__main__ import main
 from retrain.compare import Comparison, Pair, compare, find_images
-from retrain.endpoints import Said, Side, cloud_side, edge_side
+from retrain.endpoints import MAX_ANSWER, Said, Side, cloud_side, edge_side
 from ripeloop.errors import Offline, Refused, SettingsError
 from ripeloop.prediction import image_id
 from ripeloop.spool import Spool
@@ -169,6 +170,46 @@ async def test_a_side_that_nobody_serves_is_named(images: list[Path]) -> None:
 def test_a_cloud_address_that_cannot_be_is_refused(address: str, why: str) -> None:
     with pytest.raises(SettingsError, match=why):
         cloud_side(address, KEY)
+
+
+@pytest.mark.parametrize(
+    "probability", [b"NaN", b"-55", b"1" * 401, b"Infinity", b"1.1", b"[1]"], ids=lambda told: told.decode()[:9]
+)
+async def test_a_probability_that_is_none_is_no_answer(classifier: Any, images: list[Path], probability: bytes) -> None:
+    odd = web.Response(body=b'{"predictions": [{"tagName": "red", "probability": %s}]}' % probability)
+    async with serving(classifier()) as near, cloud(None, odd) as (published, _):
+        found = await compare(edge_side(str(near.make_url("/"))), published, images[:1])
+    assert [pair.apart for pair in found.different] == [1.0]
+
+
+async def test_an_answer_that_never_ends_is_left_off(classifier: Any, images: list[Path]) -> None:
+    bomb = web.Response(body=gzip.compress(bytes(3 * MAX_ANSWER)), headers={"Content-Encoding": "gzip"})
+    async with serving(classifier()) as near, cloud(None, bomb) as (published, _):
+        found = await compare(edge_side(str(near.make_url("/"))), published, images[:1])
+    assert "is the address right?" in found.different[0].cloud.refusal
+
+
+async def test_words_from_outside_give_the_terminal_no_orders(classifier: Any, images: list[Path]) -> None:
+    odd = web.json_response({"message": "\x1b]0;owned\x07 no " + "x" * 999}, status=403)
+    async with serving(classifier()) as near, cloud(odd) as (published, _):
+        with pytest.raises(Refused) as refused:
+            await compare(edge_side(str(near.make_url("/"))), published, images[:1])
+    assert str(refused.value).isprintable()
+    assert len(str(refused.value)) < 500
+
+
+@pytest.mark.parametrize("address", ["http://[::1", "http://a..b", "http://h:x/", "http://u:pa55word@h/", "http:///"])
+def test_an_address_that_no_host_has_is_refused_unrepeated(address: str) -> None:
+    for side in (edge_side, lambda address: cloud_side(address, KEY)):
+        with pytest.raises(SettingsError) as refused:
+            side(address)  # type: ignore[operator]
+        assert "pa55word" not in str(refused.value)
+
+
+def test_the_end_of_a_key_files_line_is_no_part_of_the_key() -> None:
+    assert cloud_side(f"https://h{PUBLISHED}", "abc\r\n").key == "abc"
+    with pytest.raises(SettingsError, match="copy it again"):
+        cloud_side(f"https://h{PUBLISHED}", "a\rb")
 
 
 @pytest.mark.parametrize("ending", ["", "/", "/image", "/url", "/image/nostore", "/url/nostore"])

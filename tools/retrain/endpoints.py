@@ -15,6 +15,9 @@ import aiohttp
 from ripeloop.errors import Offline, Refused, SettingsError
 
 MAX_TRIES = 6
+MAX_ANSWER = 1024 * 1024  # bytes; an answer of 500 tags takes a tenth
+ROUNDING = 1e-6
+MAX_WORDS = 300  # characters of a side's own words
 MAX_WAIT = 60.0  # seconds that a side may ask us to wait before the next try
 _WAIT = (429, 503)
 _DENIED = (401, 403, 404)
@@ -51,7 +54,8 @@ def edge_side(address: str, key: str = "") -> Side:
     """The classifier at `address`, as in http://line-1:8080. Nothing posted to it is kept. Raises SettingsError."""
     parts = _web_address(address, "--edge")
     path = parts.path.rstrip("/").removesuffix("/nostore").removesuffix("/image")
-    return Side("edge", urlunsplit((parts.scheme, parts.netloc, f"{path}/image/nostore", "", "")), key)
+    url = urlunsplit((parts.scheme, parts.netloc, f"{path}/image/nostore", "", ""))
+    return Side("edge", url, _key(key, "--edge-key"))
 
 
 def cloud_side(address: str, key: str) -> Side:
@@ -59,10 +63,11 @@ def cloud_side(address: str, key: str) -> Side:
     parts = _web_address(address, "--cloud")
     path = parts.path.rstrip("/").removesuffix("/nostore").removesuffix("/image").removesuffix("/url")
     if "/classify/iterations/" not in path.lower():
-        raise SettingsError(f"--cloud {address!r} names no published iteration: {_WHERE}")
+        raise SettingsError(f"--cloud names no published iteration: {_WHERE}")
     if parts.scheme != "https" and not _is_loopback(parts.hostname or ""):
         raise SettingsError("--cloud: the key would travel for everybody to read; give an https:// address")
-    return Side("cloud", urlunsplit((parts.scheme, parts.netloc, f"{path}/image/nostore", "", "")), key)
+    url = urlunsplit((parts.scheme, parts.netloc, f"{path}/image/nostore", "", ""))
+    return Side("cloud", url, _key(key, "--key"))
 
 
 async def reach(session: aiohttp.ClientSession, side: Side, image: bytes) -> None:
@@ -87,11 +92,13 @@ async def _post(session: aiohttp.ClientSession, side: Side, image: bytes) -> Sai
     for _ in range(MAX_TRIES):
         started = time.perf_counter()
         async with session.post(side.url, data=image, headers=headers, allow_redirects=False) as response:
-            body = await response.read()
+            body = await _body(response)
             seconds = time.perf_counter() - started
+        if body is None:
+            return Said(seconds, refusal=f"the answer has more than {MAX_ANSWER} bytes: is the address right?")
         if response.status == 200:
             return _answer(body, seconds)
-        words = _words(body) or response.reason or ""
+        words = _printable(_words(body) or response.reason or "")
         if response.status in _DENIED:
             raise Refused(f"the {side.name} at {_host(side)} said {response.status}: {words}")
         if response.status not in _WAIT:
@@ -100,11 +107,23 @@ async def _post(session: aiohttp.ClientSession, side: Side, image: bytes) -> Sai
     return Said(seconds, refusal=f"{response.status} after {MAX_TRIES} tries: {words}")
 
 
+async def _body(response: aiohttp.ClientResponse) -> bytes | None:
+    """The body, unpacked; None where it is far too long."""
+    body = b""
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > MAX_ANSWER:
+            return None
+    return body
+
+
 def _answer(body: bytes, seconds: float) -> Said:
     try:
         found = {str(p["tagName"]): float(p["probability"]) for p in json.loads(body)["predictions"]}
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return Said(seconds, refusal="the answer is not Custom Vision's: is the address right?")
+    if not all(0 <= probability <= 1 + ROUNDING for probability in found.values()):  # nor is nan
+        return Said(seconds, refusal="the answer holds a probability that is none")
     return Said(seconds, found) if found else Said(seconds, refusal="the answer holds no prediction")
 
 
@@ -117,6 +136,11 @@ def _words(body: bytes) -> str:
         return ""
 
 
+def _printable(words: str) -> str:
+    """Words from outside, short and with no order to the terminal in them."""
+    return "".join(letter if letter.isprintable() else " " for letter in words[:MAX_WORDS])
+
+
 def _wait(retry_after: str) -> float:
     try:
         seconds = float(retry_after)
@@ -126,9 +150,19 @@ def _wait(retry_after: str) -> float:
 
 
 def _web_address(address: str, flag: str) -> SplitResult:
-    parts = urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise SettingsError(f"{flag} {address!r} is no http:// or https:// address")
+    """Raises SettingsError, which does not repeat a password."""
+    try:
+        parts = urlsplit(address)
+        (parts.hostname or "").encode("idna")
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets without an end, a port that is no number, a name that no host can have
+        usable = False
+    if not usable:
+        raise SettingsError(f"{flag} is no http:// or https:// address that a host can have: look for a typing error")
+    if parts.username is not None or parts.password is not None:
+        raise SettingsError(
+            f"{flag} holds a name or a password: give the address alone, and the key by its own setting"
+        )
     return parts
 
 
@@ -139,5 +173,13 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def _key(key: str, flag: str) -> str:
+    """The key as a header can carry it. Raises SettingsError."""
+    key = key.strip()  # a key file may end its line in either way
+    if not key.isascii() or not key.isprintable():
+        raise SettingsError(f"{flag} holds letters that no key has: copy it again")
+    return key
+
+
 def _host(side: Side) -> str:
-    return urlsplit(side.url).netloc.rpartition("@")[2]
+    return urlsplit(side.url).netloc
