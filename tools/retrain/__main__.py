@@ -18,6 +18,7 @@ from retrain.compare import Comparison, find_images
 from retrain.compare import compare as compare_sides
 from retrain.endpoints import cloud_side, edge_side
 from retrain.fleet import Fleet
+from retrain.judging import judge_command, package_command
 from retrain.manifest import read_manifest
 from retrain.samples import Arrived, arrived, folder_of
 from retrain.settings import (
@@ -213,6 +214,10 @@ def compare(images: tuple[Path, ...], as_json: bool, **asked: Any) -> None:
         show_comparison(found)
     if found.different:
         sys.exit(NOT_AS_WANTED)
+
+
+main.add_command(judge_command, "judge")
+main.add_command(package_command, "package")
 
 
 async def _compared(
