@@ -96,7 +96,14 @@ class Model:
 
         `alone`: no other request is waiting, so that this one may use all cores. `exact`: even where it is `fast`.
         """
-        tensor = to_tensor(image, self.spec, self._room, fast=self.fast and not exact)
+        return self.answer(self.prepared(image, exact=exact), alone=alone)
+
+    def prepared(self, image: bytes, *, exact: bool = False) -> NDArray[np.float32]:
+        """The posted `image` as `answer` takes it, here and in any model of the same `spec`. Raises BadImage."""
+        return to_tensor(image, self.spec, self._room, fast=self.fast and not exact)
+
+    def answer(self, tensor: NDArray[np.float32], *, alone: bool = False) -> tuple[Prediction, ...]:
+        """What the model says of an image `prepared` before. Raises BadModel."""
         return self._predictions(self._alone if alone else self._shared, tensor)
 
     def look(self, image: bytes, *, alone: bool = False) -> tuple[tuple[Prediction, ...], str]:

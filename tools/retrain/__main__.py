@@ -14,6 +14,7 @@ from retrain.asking import credential, flush, pause, reconcile, resume, why
 from retrain.comparing import compare
 from retrain.ending import ENDS, run
 from retrain.fleet import Fleet
+from retrain.judging import judge_command, package_command
 from retrain.manifest import read_manifest
 from retrain.samples import Arrived, arrived, folder_of
 from retrain.settings import (
@@ -125,6 +126,8 @@ def deploy(file: Path, device: str, hub: str, hub_ca: Path | None) -> None:
 
 main.add_command(exchange.dataset)
 main.add_command(exchange.trainer)
+main.add_command(judge_command, "judge")
+main.add_command(package_command, "package")
 
 
 async def _standings(hub: Hub, device: str, modules: tuple[str, ...]) -> list[Standing]:
