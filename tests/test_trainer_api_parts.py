@@ -20,8 +20,8 @@ from ripeloop.errors import SettingsError
 from trainer import figures, filters
 from trainer.domains import COMPACT
 from trainer.errors import GatewayProblem, Problem
-from trainer.exports import INT8, Exports
-from trainer.files import MODEL, MODEL_INT8, Files
+from trainer.exports import DONE, EXPORTING, INTERRUPTED, Export, Exports
+from trainer.files import EVALUATION, INT8, MODEL, MODEL_INT8, PLAIN, Files
 from trainer.gate import Calls, is_loopback
 from trainer.images import Asked, Images
 from trainer.iterations import FAILED, Iterations
@@ -231,7 +231,7 @@ def test_stored_predictions_are_forgotten_after_a_month(store: Store, tmp_path: 
     assert len(list(files.project(project).rglob("0000*"))) == 1
 
 
-def test_the_small_flavor_is_exported_where_the_training_made_one(store: Store, tmp_path: Path) -> None:
+def test_an_export_in_8_bits_is_under_way_until_it_is_done_or_has_failed(store: Store, tmp_path: Path) -> None:
     files = Files(tmp_path)
     project, ledger, exports = fill(store, tmp_path), Ledger(store, files), Exports(store, files)
     Projects(store).update(project, Wanted(domain=COMPACT))
@@ -240,12 +240,33 @@ def test_the_small_flavor_is_exported_where_the_training_made_one(store: Store, 
     home = files.iteration(project, iteration)
     home.mkdir(parents=True)
     (home / MODEL).touch()
-    with pytest.raises(Problem, match="made no ONNXInt8"):
+    with pytest.raises(Problem, match="its files are gone; train again"):
         exports.make(project, iteration, "ONNX", INT8)
+    for damaged in (b"", b"PK damaged"):
+        (home / EVALUATION).write_bytes(damaged)
+        with pytest.raises(Problem, match="figures are damaged"):
+            exports.make(project, iteration, "ONNX", INT8)
+    figures.save(home / EVALUATION, np.full((10, 2), 0.5), None)
+    assert exports.make(project, iteration, "ONNX", INT8) is False
+    with pytest.raises(Problem, match="already queued"):
+        exports.make(project, iteration, "ONNX", INT8)
+    assert exports.interrupted() == [iteration]
+    assert exports.all(project, iteration) == [Export(iteration, INT8, FAILED, INTERRUPTED)]
+    assert exports.failures(project) == {iteration: INTERRUPTED}
+    assert exports.under_way(iteration, INT8) is None
+    assert exports.make(project, iteration, "ONNX", INT8) is False
+    found = exports.under_way(iteration, INT8)
+    assert found is not None
+    assert [(one.status, one.why) for one in exports.all(project, iteration)] == [(EXPORTING, None)]
     (home / MODEL_INT8).touch()
-    exports.make(project, iteration, "ONNX", INT8)
-    exports.make(project, iteration, "ONNX", "")
-    assert exports.all(project, iteration) == [INT8, ""]
+    exports.done(iteration, INT8)
+    assert exports.make(project, iteration, "ONNX", PLAIN) is True
+    assert [(one.flavor, one.status) for one in exports.all(project, iteration)] == [(INT8, DONE), (PLAIN, DONE)]
+    (home / MODEL_INT8).unlink()  # a file that is gone is made again
+    assert exports.make(project, iteration, "ONNX", INT8) is False
+    (home / MODEL_INT8).touch()
+    exports.failed(iteration, INT8, "a reason")
+    assert exports.make(project, iteration, "ONNX", INT8) is True  # killed between the file and the row
     assert exports.path(project, iteration, MODEL_INT8) == home / MODEL_INT8
     assert exports.path(project, iteration, "../../trainer.db") is None
 
@@ -264,6 +285,19 @@ def test_a_full_disk_is_told_of_each_image(store: Store, tmp_path: Path) -> None
     (tmp_path / "projects").write_text("in the way")
     results = Uploads(store, Files(tmp_path), Room()).add(project, [Upload("", png(1))])
     assert [one.status for one in results] == ["ErrorStorage"]
+
+
+def test_exports_of_an_older_trainers_file_are_done(tmp_path: Path) -> None:
+    Store(tmp_path / "trainer.db").close()
+    with sqlite3.connect(tmp_path / "trainer.db") as connection:
+        connection.execute("DELETE FROM _sqlite_migrations WHERE name = '_exports_that_take_time'")
+        for column in ("status", "why"):
+            connection.execute(f"ALTER TABLE exports DROP COLUMN {column}")
+        connection.execute("INSERT INTO exports VALUES ('i', '', 'then')")
+    connection.close()
+    again = Store(tmp_path / "trainer.db")
+    assert again.row("SELECT status, why FROM exports") == {"status": DONE, "why": None}
+    again.close()
 
 
 def test_a_newer_trainers_file_is_left_alone(tmp_path: Path) -> None:

@@ -16,7 +16,19 @@ import requests
 from azure.cognitiveservices.vision.customvision.training import CustomVisionTrainingClient
 
 from demo.bananas import picture
-from trainerservice import COMPACT, KEY, PREDICTION_KEY, Service, jpeg, service, trained, training_client, upload
+from trainerservice import (
+    COMPACT,
+    INT8,
+    KEY,
+    PREDICTION_KEY,
+    Service,
+    exported,
+    jpeg,
+    service,
+    trained,
+    training_client,
+    upload,
+)
 
 
 def started(*flags: str | Path, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -144,6 +156,26 @@ def test_a_training_that_is_killed_with_the_service_has_failed_with_a_reason(tmp
         assert (found.status, found.training_error_details[:18]) == ("Failed", "the trainer ended ")
         assert trained(sdk, project.id, sdk.train_project(project.id).id).status == "Completed"
     assert not (tmp_path / "jobs").exists() or not any((tmp_path / "jobs").iterdir())
+
+
+def test_an_export_that_is_killed_with_the_service_has_failed_and_can_be_asked_for_again(tmp_path: Path) -> None:
+    running = Service(tmp_path)
+    with training_client(running.url) as sdk:
+        project = two_tags(sdk).id
+        iteration = trained(sdk, project, sdk.train_project(project).id).id
+        sdk.export_iteration(project, iteration, "ONNX", flavor=INT8)
+        child = wait_for_child(running.process.pid)
+        running.end(signal.SIGKILL)
+    wait_for_end(child)
+    with service(tmp_path) as running, training_client(running.url) as sdk:
+        assert exported(sdk, project, iteration).status == "Failed"
+        page = requests.get(running.url, auth=("", KEY), timeout=20).text
+        assert "the trainer ended while it was exporting: export again" in page
+        sdk.export_iteration(project, iteration, "ONNX", flavor=INT8)
+        assert exported(sdk, project, iteration).status == "Done"
+        assert sdk.get_iteration(project, iteration).status == "Completed"
+        assert "while it was exporting" not in requests.get(running.url, auth=("", KEY), timeout=20).text
+    assert not any((tmp_path / "jobs").iterdir())
 
 
 def test_a_training_that_goes_wrong_fails_its_iteration_and_not_the_service(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from demo.bananas import picture
 from ripeloop.errors import SettingsError
 from trainer.augment import MIRRORED, MORE_VIEWS, PLAIN, VIEWS
 from trainer.backbone import FEATURE_COUNT
-from trainer.cache import FILE, FeatureCache, forget
+from trainer.cache import FILE, FeatureCache, forget_others
 from trainer.features import Source, extract
 
 
@@ -59,8 +59,8 @@ def test_what_is_forgotten_is_made_again(tmp_path: Path) -> None:
     read = Read(3)
     with FeatureCache(tmp_path) as cache:
         features(read, cache)
-    forget(tmp_path, ["image-1", "never seen"])
-    forget(tmp_path / "nowhere", ["image-1"])
+    forget_others(tmp_path, ["image-0", "image-2", "never seen", "image-0"])
+    forget_others(tmp_path / "nowhere", ["image-1"])
     assert not (tmp_path / "nowhere").exists()
     with FeatureCache(tmp_path) as cache:
         features(read, cache)

@@ -42,6 +42,16 @@ def fruit(tmp_path: Path) -> Path:
     return folder
 
 
+def test_numpy_is_told_to_use_one_thread_before_it_is_imported() -> None:
+    code = """
+import os, trainer.__main__, numpy
+numpy.ones((500, 500)) @ numpy.ones((500, 500))
+print(len(os.listdir("/proc/self/task")))
+"""
+    environ = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, env=environ).stdout == b"1\n"
+
+
 def test_a_folder_becomes_a_model_and_figures_with_progress_in_plain_lines(tmp_path: Path, fruit: Path) -> None:
     (fruit / "green" / "notes.txt").write_text("picked on Monday")
     out = tmp_path / "made" / "model.zip"

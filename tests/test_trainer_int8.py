@@ -25,7 +25,7 @@ from trainer.calibration import softmax
 from trainer.crossvalidation import train_head
 from trainer.export import write_export
 from trainer.features import BadTrainingImage, Extractor, Source, extract
-from trainer.int8 import quantized
+from trainer.int8 import calibrated, quantized
 from trainer.training import train
 
 FRUIT = tuple(picture(9, nth, ripeness, 120).jpeg for nth in range(6) for ripeness in (0.05, 0.95))
@@ -77,6 +77,23 @@ def test_the_backbone_it_is_made_from_stays_as_it_was() -> None:
 def test_the_same_images_give_the_same_model() -> None:
     again = quantized(lite0.backbone(), sources(FRUIT))
     assert again.SerializeToString(deterministic=True) == int8().SerializeToString(deterministic=True)
+
+
+def test_the_backbone_is_made_once_and_again_where_it_is_damaged(tmp_path: Path) -> None:
+    made = calibrated(tmp_path, lite0.backbone(), sources(FRUIT))
+    (path,) = tmp_path.iterdir()
+    kept = path.read_bytes()
+    nothing_to_look_at = [Source("gone", lambda: b"")]
+    assert calibrated(tmp_path, lite0.backbone(), nothing_to_look_at) == made
+    for damaged in (kept[:1000], kept[:-1] + bytes([kept[-1] ^ 1])):
+        path.write_bytes(damaged)
+        assert calibrated(tmp_path, lite0.backbone(), sources(FRUIT)) == made
+        assert path.read_bytes() == kept
+    other = onnx.ModelProto()
+    other.CopyFrom(lite0.backbone())
+    other.producer_version = "another"
+    with pytest.raises(BadTrainingImage):  # what is kept is not of this one
+        calibrated(tmp_path, other, nothing_to_look_at)
 
 
 def test_a_bad_image_is_named_by_its_place() -> None:

@@ -16,6 +16,7 @@ from classifier.export import read
 from classifier.model import load
 from demo.bananas import picture
 from ripeloop.errors import Refused, SettingsError
+from trainer.advanced import Choice
 from trainer.features import BadTrainingImage
 from trainer.request import TrainingImage, TrainingRequest, TrainingTag, train_request
 
@@ -56,7 +57,7 @@ def test_a_multiclass_training_tells_where_it_is_and_what_held_out_images_showed
     assert sorted(set(result.folds)) == [0, 1, 2, 3]
     assert told[17] == ("looking at the images", 18, 18)
     assert [what for what, done, of in told if done == of] == ["looking at the images", "choosing", "writing"]
-    said = answer(result.fp32, tmp_path, 0.02)
+    said = answer(result.export, tmp_path, 0.02)
     assert max(said, key=said.__getitem__) == "green"
     export = read(tmp_path / "model.zip")
     assert export.iteration == ITERATION
@@ -67,7 +68,7 @@ def test_a_second_training_looks_only_at_what_is_new_and_gives_the_same(request_
     for image in request_.images:
         image.path.write_bytes(b"gone, and not looked at again")
     again = train_request(request_)
-    assert again.fp32 == first.fp32
+    assert again.export == first.export
     assert again.probabilities.tobytes() == first.probabilities.tobytes()
 
 
@@ -79,11 +80,11 @@ def test_in_multilabel_images_have_many_tags_and_negative_ones_none(request_: Tr
     result = train_request(replace(request_, images=images, tags=tags, multilabel=True))
     assert result.tags == ("id of brown", "id of green")
     assert result.probabilities.shape == (19, 2)
-    members = zipfile.ZipFile(io.BytesIO(result.fp32))
+    members = zipfile.ZipFile(io.BytesIO(result.export))
     assert members.read("labels.txt").decode() == "brown\ngreen"
     properties = json.loads(members.read("metadata_properties.json"))
     assert properties["CustomVision.Postprocess.Method"] == "ClassificationMultiLabel"
-    brown, negative = answer(result.fp32, tmp_path, 0.98), answer(result.fp32, tmp_path, 0.5)
+    brown, negative = answer(result.export, tmp_path, 0.98), answer(result.export, tmp_path, 0.5)
     assert brown["brown"] > 0.5 > brown["green"]
     assert brown["brown"] > negative["brown"]
 
@@ -91,7 +92,26 @@ def test_in_multilabel_images_have_many_tags_and_negative_ones_none(request_: Tr
 def test_in_multiclass_the_negative_tag_is_a_tag_like_any_other(request_: TrainingRequest) -> None:
     tags = (*request_.tags[:2], replace(request_.tags[2], name="Negative", negative=True))
     result = train_request(replace(request_, tags=tags))
-    assert zipfile.ZipFile(io.BytesIO(result.fp32)).read("labels.txt").decode() == "brown\ngreen\nNegative"
+    assert zipfile.ZipFile(io.BytesIO(result.export)).read("labels.txt").decode() == "brown\ngreen\nNegative"
+
+
+def test_in_8_bits_both_kinds_are_learnt_from_the_same_request(request_: TrainingRequest, tmp_path: Path) -> None:
+    for multilabel in (False, True):
+        plain = train_request(replace(request_, multilabel=multilabel))
+        small = train_request(replace(request_, multilabel=multilabel, int8=True))
+        assert len(small.export) < len(plain.export) / 3
+        assert small.tags == plain.tags
+        assert np.abs(small.probabilities - plain.probabilities).max() < 0.3
+        said = answer(small.export, tmp_path, 0.02)
+        assert max(said, key=said.__getitem__) == "green"
+
+
+def test_an_export_begins_with_what_an_advanced_training_settled_on(request_: TrainingRequest) -> None:
+    usual = train_request(request_)
+    choice = Choice(stages=(1.0, 1.0, 2.0))
+    again = train_request(replace(request_, choice=choice))
+    assert (usual.choice, again.choice) == (Choice(), choice)
+    assert again.export != usual.export
 
 
 def test_an_advanced_training_never_does_worse_on_held_out_images(request_: TrainingRequest) -> None:

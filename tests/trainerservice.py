@@ -24,6 +24,7 @@ from demo.bananas import picture
 KEY = "a training key"
 PREDICTION_KEY = "a prediction key"
 COMPACT = "0732100f-1a38-4e49-a514-c9b44c697ab5"
+INT8 = "ONNXInt8"
 RIPENESS = {"green": 0.05, "brown": 0.95, "yellow": 0.5}
 
 
@@ -109,3 +110,15 @@ def trained(client: CustomVisionTrainingClient, project: str, iteration: str, se
         assert time.monotonic() < end, "the training does not end"
         time.sleep(0.1)
     return found
+
+
+def exported(client: CustomVisionTrainingClient, project: str, iteration: str, seconds: float = 60) -> Any:
+    """The export in 8 bits, once it is no longer under way."""
+    end = time.monotonic() + seconds
+    while True:
+        (found,) = [one for one in client.get_exports(project, iteration) if one.flavor == INT8]
+        if found.status != "Exporting":
+            return found
+        assert found.download_uri is None
+        assert time.monotonic() < end, "the export does not end"
+        time.sleep(0.1)

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
+# before anything imports numpy: OpenBLAS's threads wait for each other by spinning, and where other programs need the
+# cores as well that makes a fit twenty times slower; on idle cores they gain little
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import sys
 from pathlib import Path
 from typing import Any

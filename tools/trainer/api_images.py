@@ -114,6 +114,7 @@ class _Images:
             raise Problem("BadRequestRequiredParamIsNull", "give either imageIds or allImages=true")
         all_iterations = asked.flag(request, "allIterations")
         await work(self._parts.images.delete, project, None if everything else ids, all_iterations=all_iterations)
+        self._parts.trainings.tidy(project)
         return done(202 if everything or all_iterations else 204)
 
     async def give_tags(self, request: web.Request) -> web.Response:

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from aiohttp import web
 
-from trainer import asked, exports, figures, shapes
+from trainer import asked, figures, shapes
 from trainer.api_images import MAX_IDS, page
 from trainer.errors import Problem
-from trainer.files import EVALUATION
+from trainer.exports import EXPORTING, Export
+from trainer.files import EVALUATION, PLAIN
 from trainer.images import Asked, Image
 from trainer.iterations import Iteration, TrainedTag
 from trainer.ledger import ADVANCED, MAX_HOURS, REGULAR, Order
@@ -85,6 +86,7 @@ class _Training:
         project, id_ = _ids(request)
         await work(self._parts.iterations.delete, project, id_)
         self._parts.trainings.cancel(id_)
+        self._parts.trainings.tidy(project)
         self._parts.predictor.forget(id_)
         return done()
 
@@ -113,15 +115,16 @@ class _Training:
     async def export(self, request: web.Request) -> web.Response:
         project, id_ = _ids(request)
         platform = asked.text(request, "platform", needed=True) or ""
-        flavor = request.query.get("flavor") or exports.PLAIN
-        await work(self._parts.exports.make, project, id_, platform, flavor)
-        return answer(self._parts.shapes(request).export(project, id_, flavor, done=False))
+        flavor = request.query.get("flavor") or PLAIN
+        await self._parts.trainings.export(project, id_, platform, flavor)
+        # as Custom Vision says it, where it is done at once, too
+        return answer(self._parts.shapes(request).export(project, Export(id_, flavor, EXPORTING, None)))
 
     async def exports(self, request: web.Request) -> web.Response:
         project, id_ = _ids(request)
         shaped = self._parts.shapes(request)
-        flavors = await work(self._parts.exports.all, project, id_)
-        return answer([shaped.export(project, id_, flavor, done=True) for flavor in flavors])
+        found = await work(self._parts.exports.all, project, id_)
+        return answer([shaped.export(project, export) for export in found])
 
     async def publish(self, request: web.Request) -> web.Response:
         await work(

@@ -88,9 +88,15 @@ class FeatureCache:
         if self._waiting >= _EVERY:
             self.commit()
 
-    def forget(self, images: Iterable[str]) -> None:
-        """Drop what is known of these images."""
-        self._db.executemany("DELETE FROM features WHERE image = ?", [(image,) for image in images])
+    def keep_only(self, images: Iterable[str]) -> None:
+        """Drop what is known of all others."""
+        try:
+            self._db.execute("CREATE TEMP TABLE wanted(image TEXT PRIMARY KEY)")
+            self._db.executemany("INSERT OR IGNORE INTO wanted VALUES(?)", ((image,) for image in images))
+            self._db.execute("DELETE FROM features WHERE image NOT IN (SELECT image FROM wanted)")
+            self._db.execute("DROP TABLE wanted")
+        except sqlite3.Error as error:
+            log.warning("features of images that are gone are still there: %s", error)
         self.commit()
 
     def commit(self) -> None:
@@ -107,11 +113,14 @@ class FeatureCache:
         self._db.close()
 
 
-def forget(folder: Path, images: Iterable[str]) -> None:
-    """Drop the features of images that are gone; nothing happens where there is no cache. Raises SettingsError."""
+def forget_others(folder: Path, images: Iterable[str]) -> None:
+    """Drop the features of all but these images; nothing happens where there is no cache. Raises SettingsError.
+
+    Not while another process writes: it would wait for that one's next commit.
+    """
     if (folder / FILE).exists():
         with FeatureCache(folder) as cache:
-            cache.forget(images)
+            cache.keep_only(images)
 
 
 def _open(path: Path) -> sqlite3.Connection:

@@ -17,6 +17,7 @@ from ripeloop.disk import sync, write_whole
 from trainer.errors import Problem
 
 MODEL, MODEL_INT8, EVALUATION = "model.zip", "model-int8.zip", "evaluation.npz"
+PLAIN, INT8 = "", "ONNXInt8"  # flavors of an export
 REQUEST, RESULT = "request.json", "result.json"  # of a training process
 IMAGES, PREDICTIONS = "images", "predictions"
 SIDES = {"thumbnail": 256, "resized": 1024}  # longest sides in pixels
@@ -41,7 +42,7 @@ class Files:
         return self.project(project) / "iterations" / iteration
 
     def job(self, iteration: str) -> Path:
-        """The folder a training works in."""
+        """The folder a training or an export works in."""
         return self.folder / "jobs" / iteration
 
     def features(self, project: str) -> Path:
@@ -79,6 +80,10 @@ class Files:
     def forget_iteration(self, project: str, iteration: str) -> None:
         """Remove what a training made."""
         shutil.rmtree(self.iteration(project, iteration), ignore_errors=True)
+        self.forget_job(iteration)
+
+    def forget_job(self, iteration: str) -> None:
+        """Remove the folder a training or an export worked in."""
         shutil.rmtree(self.job(iteration), ignore_errors=True)
 
 

@@ -7,6 +7,8 @@ of the other one: it then learns around what the rounding does, and nothing that
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,12 +19,46 @@ from onnx import helper
 
 from classifier.imaging import to_tensor
 from classifier.runtime import onnxruntime
-from ripeloop.errors import BadImage, Refused
+from ripeloop.disk import write_whole
+from ripeloop.errors import BadImage, Refused, SettingsError
 from trainer.backbone import INPUT
 from trainer.features import SPEC, BadTrainingImage, Source
 
+log = logging.getLogger(__name__)
+
 CALIBRATED_ON = 100
 """More images than this move no range by anything that matters."""
+
+FILE = "backbone-int8.onnx"
+
+
+def calibrated(folder: Path, backbone: onnx.ModelProto, images: Sequence[Source]) -> onnx.ModelProto:
+    """`backbone` in 8 bits as it is kept in `folder`; taken from `images` where none is, or a damaged one.
+
+    The ranges stay those of the first images, so that features made with it stay of use. Raises what `quantized` does,
+    and SettingsError where the folder does not take it.
+    """
+    path = folder / FILE
+    of = hashlib.sha256(backbone.SerializeToString(deterministic=True)).digest()
+    try:
+        kept = path.read_bytes()
+    except FileNotFoundError:
+        kept = b""
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror or error}; check its permissions") from error
+    digest, graph = kept[: len(of)], kept[len(of) :]
+    if digest == hashlib.sha256(of + graph).digest():
+        return onnx.load_from_string(graph)
+    if kept:
+        log.warning("%s is damaged, or of another backbone: it is made again", path)
+    model = quantized(backbone, images)
+    graph = model.SerializeToString(deterministic=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(path, hashlib.sha256(of + graph).digest() + graph)
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be written: {error.strerror or error}; is the disk full?") from error
+    return model
 
 
 def quantized(backbone: onnx.ModelProto, images: Sequence[Source]) -> onnx.ModelProto:

@@ -1,4 +1,4 @@
-"""One training, as its own process: `python -m trainer.job FOLDER`, begun by the service.
+"""One training or export, as its own process: `python -m trainer.job FOLDER`, begun by the service.
 
 Reads FOLDER/request.json, tells its progress as lines of JSON on its standard output, and leaves the models there.
 Its memory goes with it, and whoever ends it ends the training. It ends by itself when its standard input does: the
@@ -17,6 +17,7 @@ from typing import Any
 from ripeloop.disk import sync, write_whole
 from ripeloop.errors import RipeloopError
 from trainer import figures
+from trainer.advanced import USUAL, Choice
 from trainer.features import BadTrainingImage
 from trainer.files import EVALUATION, MODEL, MODEL_INT8, REQUEST, RESULT
 from trainer.request import TrainingImage, TrainingRequest, TrainingResult, TrainingTag, train_request
@@ -35,7 +36,10 @@ def main(folder: Path) -> int:
     except RipeloopError as error:
         tell(error=str(error))
         return REFUSED
-    write(folder, result)
+    if request.int8:
+        write_whole(folder / MODEL_INT8, result.export)
+    else:
+        write(folder, result)
     return 0
 
 
@@ -48,17 +52,26 @@ def read(fields: dict[str, Any]) -> TrainingRequest:
         cache=Path(fields["cache"]),
         iteration_id=fields["iteration_id"],
         seconds=fields["seconds"],
+        choice=choice_in(fields),
+        int8=fields["int8"],
     )
 
 
+def choice_in(fields: dict[str, Any]) -> Choice:
+    """The choice in a request or a result; the usual one where there is none."""
+    if "choice" not in fields:
+        return USUAL
+    views, stages = fields["choice"]
+    return Choice(tuple(views), tuple(stages))
+
+
 def write(folder: Path, result: TrainingResult) -> None:
-    """Leave what came of it, the result's own file last: where it stands, all does."""
+    """Leave what came of a training, the result's own file last: where it stands, all does."""
     figures.save(folder / EVALUATION, result.probabilities, result.folds)
     sync(folder / EVALUATION)
-    write_whole(folder / MODEL, result.fp32)
-    if result.int8 is not None:
-        write_whole(folder / MODEL_INT8, result.int8)
-    write_whole(folder / RESULT, json.dumps({"tags": result.tags}).encode())
+    write_whole(folder / MODEL, result.export)
+    settled = {"tags": result.tags, "choice": [result.choice.views, result.choice.stages]}
+    write_whole(folder / RESULT, json.dumps(settled).encode())
 
 
 def tell(**news: object) -> None:

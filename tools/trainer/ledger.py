@@ -83,6 +83,7 @@ class Ledger:
             "multilabel": iteration.kind == "Multilabel",
             "cache": str(self._files.features(iteration.project)),
             "iteration_id": iteration.id,
+            "int8": False,
             "seconds": iteration.hours * 3600.0 if iteration.training == ADVANCED else 0.0,
         }
 
@@ -118,6 +119,14 @@ class Ledger:
                 [FAILED, INTERRUPTED, now_text(), TRAINING],
             )
         return [to_iteration(row) for row in rows]
+
+    def projects(self) -> list[str]:
+        """All projects' ids."""
+        return [row["id"] for row in self._store.rows("SELECT id FROM projects")]
+
+    def bytes_known(self, project: str) -> list[str]:
+        """The SHA-256 of each image that is there, for the project or an iteration of it."""
+        return [row["sha256"] for row in self._store.rows("SELECT sha256 FROM images WHERE project = ?", [project])]
 
     def in_training(self, iteration: str) -> Iteration | None:
         """The iteration, if it is still wanted."""

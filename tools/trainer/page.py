@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from trainer.child import Progress
 from trainer.iterations import Iteration
 from trainer.projects import Project
-from trainer.trainings import Progress
 
 _HEAD = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta http-equiv="refresh" content="{seconds}">
@@ -23,17 +23,26 @@ _HEADINGS = ("iteration", "status", "trained", "seconds", "published as")
 
 
 @dataclass(frozen=True, slots=True)
+class Made:
+    """An iteration, how far its training or export is, and why its export failed, empty where none has."""
+
+    iteration: Iteration
+    progress: Progress | None
+    failure: str
+
+
+@dataclass(frozen=True, slots=True)
 class Standing:
-    """A project with its iterations, the newest first, and how far those in training are."""
+    """A project with its iterations, the newest first."""
 
     project: Project
     images: int
-    iterations: Sequence[tuple[Iteration, Progress | None]]
+    iterations: Sequence[Made]
 
 
 def page(standings: Sequence[Standing]) -> str:
-    """The page; it asks for itself again, more often while something is in training."""
-    busy = any(progress for standing in standings for _, progress in standing.iterations)
+    """The page; it asks for itself again, more often while something is being trained or exported."""
+    busy = any(one.progress for standing in standings for one in standing.iterations)
     parts = [_HEAD.format(seconds=2 if busy else 30)]
     if not standings:
         parts.append("<p>There is no project yet: create one with the Custom Vision SDK.</p>")
@@ -41,20 +50,23 @@ def page(standings: Sequence[Standing]) -> str:
         project = standing.project
         parts.append(f"<h2>{escape(project.name)}</h2><p>{project.kind}, {standing.images} images</p>")
         if standing.iterations:
-            rows = "".join(_row(iteration, progress) for iteration, progress in standing.iterations)
+            rows = "".join(_row(one) for one in standing.iterations)
             heads = "".join(f"<th>{heading}</th>" for heading in _HEADINGS)
             parts.append(f"<table><tr>{heads}</tr>{rows}</table>")
     parts.append("</body></html>")
     return "".join(parts)
 
 
-def _row(iteration: Iteration, progress: Progress | None) -> str:
+def _row(made: Made) -> str:
+    iteration, progress = made.iteration, made.progress
     status = escape(iteration.status)
     if progress is not None:
         far = f'<progress value="{progress.done}" max="{max(1, progress.of)}"></progress>'
         status = f"{status}: {escape(progress.what)} {far} {progress.done}/{progress.of}"
     if iteration.why:
         status = f'{status}: <span class="why">{escape(iteration.why)}</span>'
+    if made.failure:
+        status = f'{status}; the export has failed: <span class="why">{escape(made.failure)}</span>'
     cells = (
         escape(iteration.name),
         status,

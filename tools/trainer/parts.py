@@ -65,6 +65,7 @@ class Parts:
         files, room = Files(folder), Room()
         iterations = Iterations(store, files)
         predictor = Predictor(iterations, files, room)
+        exports = Exports(store, files)
         return cls(
             store=store,
             files=files,
@@ -74,11 +75,11 @@ class Parts:
             images=Images(store, files),
             uploads=Uploads(store, files, room),
             iterations=iterations,
-            trainings=Trainings(Ledger(store, files), files),
+            trainings=Trainings(Ledger(store, files), exports, files),
             predictor=predictor,
             predictions=Predictions(store, files),
             suggestions=Suggestions(store, files, predictor),
-            exports=Exports(store, files),
+            exports=exports,
             copies=Copies(store, files),
             room=room,
             bodies=Bodies(Limits(MAX_REQUEST, count=32, together=TOGETHER, seconds=600.0)),

@@ -14,14 +14,19 @@ import numpy.typing as npt
 
 from ripeloop.errors import SettingsError
 from trainer import folder
+from trainer.advanced import USUAL, Choice
+from trainer.backbone import build_backbone
 from trainer.cache import FeatureCache
 from trainer.export import Iteration
 from trainer.features import Source
+from trainer.files import INT8
+from trainer.int8 import calibrated
 from trainer.training import LEAST_TAGS, Lesson, check_enough, learn, nobody
+from trainer.weights import lite0_weights
 
 log = logging.getLogger(__name__)
 
-WRITING = "writing"
+CALIBRATING, WRITING = "making the 8-bit backbone", "writing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +51,8 @@ class TrainingTag:
 class TrainingRequest:
     """What to train. `tags` stand in the order of labels.txt; `cache` is a folder that outlives the training.
 
-    `seconds` is the budget of an advanced training, 0 for a regular one.
+    `seconds` is the budget of an advanced training, 0 for a regular one. `choice` is what it begins with. `int8`: the
+    model in 8 bits, whose backbone is kept in `cache`, too.
     """
 
     images: tuple[TrainingImage, ...]
@@ -55,22 +61,24 @@ class TrainingRequest:
     cache: Path
     iteration_id: str
     seconds: float = 0.0
+    choice: Choice = USUAL
     int8: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """Exports as zips, and what held-out images showed.
+    """The export as a zip, and what held-out images showed.
 
     `tags` are ids in the order of the model's outputs: all tags, but in multilabel without the negative one.
-    `probabilities` [images, tags] are cross-validated, and `folds` [images] says who was judged together.
+    `probabilities` [images, tags] are cross-validated, and `folds` [images] says who was judged together. `choice` is
+    what an advanced training settled on.
     """
 
-    fp32: bytes
-    int8: bytes | None
+    export: bytes
     tags: tuple[str, ...]
     probabilities: npt.NDArray[np.float64]
     folds: npt.NDArray[np.intp] | None
+    choice: Choice
 
 
 def train_request(request: TrainingRequest, on_progress: Callable[[str, int, int], None] = nobody) -> TrainingResult:
@@ -85,13 +93,27 @@ def train_request(request: TrainingRequest, on_progress: Callable[[str, int, int
     for row, image in enumerate(request.images):
         truth[row, [column[tag] for tag in image.tags if tag in column]] = True
     lesson = Lesson(_sources(request.images), tuple(tag.name for tag in tags), truth, request.multilabel)
+    backbone = build_backbone(lite0_weights())
+    if request.int8:
+        on_progress(CALIBRATING, 0, 1)
+        backbone = calibrated(request.cache, backbone, lesson.images)
+        on_progress(CALIBRATING, 1, 1)
     with FeatureCache(request.cache) as cache:
-        trained = learn(lesson, cache=cache, seconds=request.seconds, folder=request.cache, told=on_progress)
-    log.info("trained with %s", trained.choice)
+        trained = learn(
+            lesson,
+            backbone=backbone,
+            cache=cache,
+            seconds=request.seconds,
+            choice=request.choice,
+            folder=request.cache,
+            told=on_progress,
+        )
+    log.info("trained with %s", trained.choice.name)
     on_progress(WRITING, 0, 1)
-    export = trained.to_zip(Iteration(uuid.UUID(request.iteration_id)))
+    export = trained.to_zip(Iteration(uuid.UUID(request.iteration_id), flavor=INT8 if request.int8 else None))
     on_progress(WRITING, 1, 1)
-    return TrainingResult(export, None, tuple(column), trained.figures.probabilities, trained.figures.folds)
+    figures = trained.figures
+    return TrainingResult(export, tuple(column), figures.probabilities, figures.folds, trained.choice)
 
 
 def _sources(images: Sequence[TrainingImage]) -> list[Source]:

@@ -14,7 +14,7 @@ from trainer.api_files import NEVER_A_PAGE
 from trainer.errors import GatewayProblem, Problem
 from trainer.gate import Gate
 from trainer.images import Asked
-from trainer.page import Standing, page
+from trainer.page import Made, Standing, page
 from trainer.parts import MAX_REQUEST, Parts, work
 
 log = logging.getLogger(__name__)
@@ -84,7 +84,8 @@ class _ForAPerson:
         for project in await work(self._parts.projects.all):
             iterations = await work(self._parts.iterations.all, project.id)
             images = await work(self._parts.images.count, project.id, Asked())
-            far = [(one, self._parts.trainings.progress(one.id)) for one in iterations]
+            failures = await work(self._parts.exports.failures, project.id)
+            far = [Made(one, self._parts.trainings.progress(one.id), failures.get(one.id, "")) for one in iterations]
             standings.append(Standing(project, images, far))
         policy = "default-src 'none'; style-src 'unsafe-inline'"
         return web.Response(

@@ -9,7 +9,7 @@ from typing import Any
 
 from trainer import domains
 from trainer.domains import Domain
-from trainer.exports import file_of
+from trainer.exports import DONE, Export, file_of
 from trainer.figures import Figure
 from trainer.files import IMAGES, PREDICTIONS
 from trainer.images import Described, Image
@@ -132,16 +132,16 @@ class Shapes:
                 shape[name] = value
         return shape
 
-    def export(self, project: str, iteration: str, flavor: str, *, done: bool) -> Json:
-        """An export, with its address once it is done."""
+    def export(self, project: str, export: Export) -> Json:
+        """An export, with its address once it is done; what failed has no place in Custom Vision's shape."""
         shape: Json = {
             "platform": "ONNX",
-            "status": "Done" if done else "Exporting",
-            "flavor": flavor or None,
+            "status": export.status,
+            "flavor": export.flavor or None,
             "newerVersionAvailable": False,
         }
-        if done:
-            path = f"/files/{project}/models/{iteration}/{file_of(flavor)}"
+        if export.status == DONE:
+            path = f"/files/{project}/models/{export.iteration}/{file_of(export.flavor)}"
             shape["downloadUri"] = self.origin + self.links.signed(path, EXPORT_SECONDS)
         return shape
 

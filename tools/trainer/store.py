@@ -219,8 +219,13 @@ def _first_schema(db: Database) -> None:
     db.execute("INSERT INTO secrets VALUES ('links', ?)", [secrets.token_hex(32)])
 
 
+def _exports_that_take_time(db: Database) -> None:
+    db.execute("ALTER TABLE exports ADD COLUMN status TEXT NOT NULL DEFAULT 'Done'")
+    db.execute("ALTER TABLE exports ADD COLUMN why TEXT")
+
+
 # a schema is changed by a new step at the end; a step that ran anywhere is never edited
-_STEPS = (_first_schema,)
+_STEPS = (_first_schema, _exports_that_take_time)
 _migrations = Migrations("trainer")
 for _step in _STEPS:
     _migrations()(_step)

@@ -15,7 +15,7 @@ import onnx
 from ripeloop.errors import Refused
 from ripeloop.prediction import Prediction
 from ripeloop.validation import Validation, measured
-from trainer.advanced import Choice, Tried, best_of
+from trainer.advanced import USUAL, Choice, Tried, best_of
 from trainer.backbone import build_backbone
 from trainer.cache import FeatureCache, NoCache
 from trainer.crossvalidation import CrossValidated, train_head
@@ -55,7 +55,7 @@ class TagFigures:
 class Trained:
     """A model from pixels to the probabilities of `tags`, and what cross-validation says of it.
 
-    `independent`: an image may have any number of the tags. `choice` names what an advanced training settled on.
+    `independent`: an image may have any number of the tags. `choice` is what an advanced training settled on.
     `validation` holds what was said of each image by a fit that had not seen it; none where tags are independent.
     """
 
@@ -64,7 +64,7 @@ class Trained:
     figures: CrossValidated
     tag_figures: tuple[TagFigures, ...]
     independent: bool = False
-    choice: str = ""
+    choice: Choice = USUAL
     validation: Validation | None = None
 
     def to_zip(self, iteration: Iteration = Iteration()) -> bytes:
@@ -89,6 +89,7 @@ def learn(
     int8: bool = False,
     cache: FeatureCache | NoCache = NoCache(),
     seconds: float = 0.0,
+    choice: Choice = USUAL,
     folder: Path | None = None,
     seed: int = 0,
     workers: int | None = None,
@@ -96,7 +97,8 @@ def learn(
 ) -> Trained:
     """A model that has learnt the `lesson`; `backbone` is what it is built on, EfficientNet-Lite0 unless given.
 
-    `int8`: in 8 bits, about twice as fast on the device. `seconds` may be spent on trying more (an advanced training).
+    `int8`: in 8 bits, about twice as fast on the device. `seconds` may be spent on trying more than the
+    `choice` (an advanced training).
     `folder` holds for a while what does not fit into memory. `told` hears what is being done and how far it is; what it
     raises ends the training. Raises BadTrainingImage, Refused.
     """
@@ -130,11 +132,11 @@ def learn(
         if seconds and isinstance(cache, NoCache):  # many choices look at the same images
             aside = closing.enter_context(tempfile.TemporaryDirectory(dir=folder))
             cache = closing.enter_context(FeatureCache(Path(aside)))
-        best = best_of(lambda choice: attempt(choice, cache), seconds, time.monotonic)
+        best = best_of(lambda choice: attempt(choice, cache), seconds, time.monotonic, choice)
     model = compose(backbone, best.head, lesson.tags)
     tag_figures = _tag_figures(lesson, best.figures)
     validation = None if lesson.independent else _validation(lesson, best.figures)
-    return Trained(lesson.tags, model, best.figures, tag_figures, lesson.independent, best.choice.name, validation)
+    return Trained(lesson.tags, model, best.figures, tag_figures, lesson.independent, best.choice, validation)
 
 
 def train(
