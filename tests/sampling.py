@@ -107,7 +107,7 @@ async def running(*parts: Any) -> AsyncIterator[None]:
                 task.cancel()
 
 
-async def until(condition: Any, seconds: float = 10) -> None:
+async def until(condition: Any, seconds: float = 30) -> None:
     async with asyncio.timeout(seconds):
         while True:
             found = condition()

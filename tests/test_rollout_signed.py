@@ -112,7 +112,7 @@ async def test_a_hostile_package_writes_nothing_and_fills_nothing(
     tmp_path: Path, first: Path, depot: Depot, harm: str
 ) -> None:
     package = depot.folder / "evil.zip"
-    with zipfile.ZipFile(package, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+    with zipfile.ZipFile(package, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
         for name, data in files().items():
             if (name, harm) != ("model.onnx", "bomb"):
                 archive.writestr(name, data)

@@ -144,7 +144,8 @@ class Camera:
 
 
 async def until(condition: Callable[[], Awaitable[bool]], seconds: float) -> None:
-    async with asyncio.timeout(seconds):
+    busy_machines = 3
+    async with asyncio.timeout(seconds * busy_machines):
         while not await condition():  # noqa: ASYNC110 - what it waits for happens in another process
             await asyncio.sleep(0.05)
 

@@ -38,7 +38,7 @@ def test_the_graph_is_valid_and_takes_any_number_of_images() -> None:
 def test_the_same_image_gives_the_same_features_and_another_image_others() -> None:
     one, other = picture(3, 0, 0.1).jpeg, picture(3, 1, 0.9).jpeg
     views = lite0.extractor().views(one)
-    assert views.shape == (VIEWS, FEATURE_COUNT)
+    assert views.shape == (len(VIEWS), FEATURE_COUNT)
     assert np.isfinite(views).all()
     assert np.array_equal(views, lite0.extractor().views(one))
     assert np.abs(views - lite0.extractor().views(other)).max() > 1
