@@ -16,7 +16,7 @@ FORM = f"multipart/form-data; boundary={BOUNDARY}"
 # what decoders trip over: nothing, all, signs, and sizes just over a limit
 NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 10_241, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 WORDS = (
-    *(b"\xff\xd8", b"\xff\xd9", b"\xff\xda", b"\xff\xc2", b"\xff\xe1\x00\x08Exif", b"IHDR", b"IDAT", b"iCCP", b"VP8L"),
+    *(b"\xff\xd8", b"\xff\xd9", b"\xff\xda", b"\xff\xc2", b"\xff\xe1\x00\x08Exif", b"IHDR", b"IDAT", b"iCCP", b"zTXt"),
     *(b"--XyZ", b"--XyZ--\r\n", b"\r\n", b"\r\n\r\n", b'"', b"\\", b";", b"=", b"name=imageData", b"filename=", b"\0"),
 )
 
@@ -46,6 +46,7 @@ def images() -> list[bytes]:
         _saved(rgb, "WEBP", exif=turned),
         _saved(rgb, "TIFF", compression="tiff_lzw"),
         _saved(rgb, "TIFF", compression="jpeg"),
+        _saved(rgb, "TIFF", tiffinfo={278: 4}),  # strips
         _saved(rgb.convert("CMYK"), "TIFF", compression="tiff_adobe_deflate"),
         _saved(deep, "TIFF"),
         _saved(grey.convert("F"), "TIFF"),

@@ -19,18 +19,21 @@ import pytest
 from aiohttp.test_utils import TestClient
 from PIL import Image
 
+from classifier.app import MAX_FETCHES
 from classifier.classify import Classifier
 from classifier.guard import Limits, OncePerMinute
 from classifier.handoff import Handoff
 from classifier.live import Live
 from classifier.model import Model, load
+from classifier.room import Room
 from classifier.summary import Counts
 from classifier.thresholds import Thresholds
+from classifier.url import Hosts, fetching
 from colours import TAGS, files, model, picture, unsure_picture, zipped
 from ripeloop.prediction import image_id
 from ripeloop.spool import Spool
 from ripeloop.uncertainty import Policy
-from serving import ITERATION, MAX_BODY, serving
+from serving import ITERATION, MAX_BODY, WebServer, serving
 from wire import Wire
 
 IMAGE_ROUTES = [
@@ -125,6 +128,55 @@ async def test_a_body_that_unpacks_to_more_than_the_limit_is_refused(client: Tes
     assert len(bomb) < MAX_BODY
     async with client.post("/image", data=bomb, headers={"Content-Encoding": "gzip"}) as response:
         assert response.status in {400, 413}
+
+
+async def test_a_raw_image_called_a_form_is_taken_for_what_it_is(client: TestClient[Any, Any]) -> None:
+    for kind in ("multipart/form-data", "multipart/form-data; boundary=b"):
+        async with client.post("/image", data=picture(), headers={"Content-Type": kind}) as response:
+            assert response.status == 200, await response.text()
+
+
+async def test_the_address_that_custom_vision_shows_may_have_its_capital(client: TestClient[Any, Any]) -> None:
+    for spelled, status in (("Prediction", 200), ("prediction", 200), ("PREDICTION", 404)):
+        route = f"/customvision/v3.0/{spelled}/p/classify/iterations/i/image"
+        async with client.post(route, data=picture()) as response:
+            assert response.status == status
+            assert status != 200 or (await response.json())["project"] == "p"
+
+
+async def test_slow_fetches_by_url_keep_no_camera_out(loaded: Model, web_server: WebServer) -> None:
+    web_server.add("/slow", delay=2, body=picture())
+    url = {"url": f"http://{web_server.host}/slow"}
+    classifier = Classifier(Live(loaded), Counts(), Thresholds(Policy()), max_in_flight=2)
+    hosts = Hosts.parse(web_server.host, private=True)
+    async with fetching(hosts, max_bytes=MAX_BODY) as fetch, serving(classifier, fetch=fetch) as client:
+
+        async def by_url() -> int:
+            async with client.post("/url", json=url) as response:
+                return response.status
+
+        fetches = [asyncio.create_task(by_url()) for _ in range(MAX_FETCHES)]
+        await asyncio.sleep(0.4)
+        assert len(web_server.asked) == MAX_FETCHES
+        assert await by_url() == 503
+        async with client.post("/image", data=picture()) as response:
+            assert response.status == 200
+        assert set(await asyncio.gather(*fetches)) <= {200, 503}
+        assert await by_url() == 200
+
+
+async def test_closing_waits_for_no_image_however_long_it_takes(tmp_path: Path) -> None:
+    room = Room()
+    waiting = load(zipped(tmp_path / "e.zip"), 1, room=room)
+    classifier = Classifier(Live(waiting), Counts(), Thresholds(Policy()))
+    with room.of(10**12):
+        under_way = asyncio.create_task(classifier.classify(picture()))
+        await asyncio.sleep(0.2)
+        closing = asyncio.create_task(asyncio.to_thread(classifier.close))
+        done, _ = await asyncio.wait({closing}, timeout=2)
+        assert done
+        assert not under_way.done()
+    assert (await under_way).predictions
 
 
 async def half_a_post(client: TestClient[Any, Any]) -> asyncio.StreamWriter:

@@ -180,3 +180,15 @@ async def test_a_module_that_stops_is_no_longer_ready(loaded: Model) -> None:
         await client.server.app.shutdown()
         async with client.get("/readyz") as response:
             assert (response.status, (await response.json())["status"]) == (503, "stopping")
+
+
+@pytest.mark.parametrize("version", ["abc", "1.0.0; version=x", "", "1e9", "0.0.1", "-1"])
+async def test_whatever_format_is_asked_for_the_page_comes(
+    told: tuple[Classifier, Metrics, Handoff], version: str
+) -> None:
+    classifier, metrics, _ = told
+    async with serving(classifier, metrics=metrics) as client:
+        accept = f"application/openmetrics-text; version={version}"
+        async with client.get("/metrics", headers={"Accept": accept}) as response:
+            assert response.status == 200
+            assert "classifier_in_flight" in await response.text()

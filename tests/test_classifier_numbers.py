@@ -6,7 +6,7 @@ import asyncio
 import gc
 import json
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +22,7 @@ from classifier.model import Model, load
 from classifier.summary import Counts, post_summaries, status, summary
 from classifier.thresholds import Thresholds, follow
 from colours import TAGS, files, unsure_picture, zipped
+from ripeloop.errors import SpoolFull
 from ripeloop.package import Package, write
 from ripeloop.prediction import Prediction
 from ripeloop.sampling import Sampling
@@ -275,3 +276,30 @@ async def test_summaries_are_posted_and_add_up(plain: Model) -> None:
     assert all(body["answered"] for body in bodies)  # a quiet minute costs nothing
     assert [body["from"] for body in bodies[1:]] == [body["to"] for body in bodies[:-1]]
     assert {properties["model"] for _, _, properties in hub.posted} == {plain.version}
+
+
+class FullWire(Wire):
+    """Has no room for the first message."""
+
+    async def post(self, output: str, body: bytes, properties: Mapping[str, str] | None = None) -> None:
+        self.refusals = getattr(self, "refusals", 0) + 1
+        if self.refusals == 1:
+            raise SpoolFull("the mailbox is full")
+        await super().post(output, body, properties)
+
+
+@pytest.mark.parametrize("hub", [Wire(), FullWire()])
+async def test_a_drop_of_a_quiet_minute_and_a_summary_that_found_no_room_are_told(plain: Model, hub: Wire) -> None:
+    counts = Counts()
+    task = asyncio.create_task(post_summaries(hub, counts, lambda: plain, 0.05))
+    await asyncio.sleep(0)
+    counts.answer([Prediction("red", 0.9)], 0.01, plain)
+    counts.flagged["low_confidence"] += 1
+    await asyncio.sleep(0.13)
+    counts.dropped["spool_error"] += 1
+    await asyncio.sleep(0.13)
+    task.cancel()
+    bodies = [json.loads(body) for _, body, _ in hub.posted]
+    assert [(body["answered"], body["dropped"]) for body in bodies] == [(1, {}), (0, {"spool_error": 1})]
+    assert bodies[0]["latency"]["p50"] == 10
+    assert "latency" not in bodies[1]

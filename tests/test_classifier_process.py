@@ -9,6 +9,7 @@ import resource
 import shutil
 import signal
 import socket
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from classifier.__main__ import STOP_SECONDS
 from colours import picture, unsure_picture, zipped
 from ripeloop.hub import IN_EDGE
 from ripeloop.prediction import image_id
@@ -113,6 +115,51 @@ async def test_stopping_waits_for_the_answers_under_way(start: Any, model: str) 
     assert classifier.wait() == 0
 
 
+async def test_an_image_that_takes_long_does_not_keep_the_process_from_ending(
+    start: Any, model: str, tmp_path: Path
+) -> None:
+    out = io.BytesIO()
+    Image.new("RGB", (6000, 6000), "red").save(out, "JPEG", progressive=True)
+    whole = out.getvalue()
+    scan = whole[whole.rindex(b"\xff\xda") : -2]
+    slow = whole[:-2] + scan * 85 + whole[-2:]  # each goes over the whole picture
+    spool = tmp_path / "spool"
+    classifier = start("--model", model, "--workers", "2", "--spool", str(spool))
+    url = classifier.url()
+    async with aiohttp.ClientSession() as session:
+        stuck = asyncio.create_task(post(session, url, slow))
+        await asyncio.sleep(1)
+        assert await post(session, url, unsure_picture(1)) == 200
+        assert not stuck.done()
+        classifier.process.send_signal(signal.SIGTERM)
+        started = time.monotonic()
+        assert await asyncio.to_thread(classifier.wait) == 0
+        assert time.monotonic() - started < STOP_SECONDS + 4
+        await asyncio.gather(stuck, return_exceptions=True)
+    assert Spool(spool).ids() == [image_id(unsure_picture(1))]
+
+
+async def test_odd_and_damaged_images_write_nothing_into_the_log(start: Any, model: str) -> None:
+    fax, tags = io.BytesIO(), io.BytesIO()
+    Image.effect_noise((300, 300), 90).convert("1").save(fax, "TIFF", compression="group4")
+    damaged = bytearray(fax.getvalue())
+    for at in range(len(damaged) // 2, len(damaged), 40):
+        damaged[at] ^= 0x55
+    Image.new("L", (8, 8)).save(tags, "TIFF", tiffinfo={65000 + n: "x" * 200 for n in range(50)})
+    lying = tags.getvalue().replace((201).to_bytes(4, "little"), (2**31).to_bytes(4, "little"))
+    assert lying != tags.getvalue()
+    classifier = start("--model", model)
+    url = classifier.url()
+    said = len(classifier.log)
+    async with aiohttp.ClientSession() as session:
+        for image in (damaged, lying):
+            for n in range(3):
+                assert await post(session, url, bytes(image) + bytes(n)) in {200, 400}
+    assert classifier.end() == 0
+    assert [line for line in classifier.log[said:].splitlines() if not re.match(r"\d{4}-", line)] == []
+    assert not re.search("TIFF|Tag|Fax|PIL", classifier.log[said:])
+
+
 async def test_a_connection_without_a_whole_request_is_closed(start: Any, model: str) -> None:
     url = start("--model", model, "--idle-seconds", "0.5").url()
     for sent in (b"", b"POST /image HT", b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\nGET /he"):
@@ -168,6 +215,8 @@ def test_what_is_wrong_with_the_settings_is_one_clear_line(start: Any, model: st
             ("--model", str(tmp_path / "none.zip")): "there is no model at",
             ("--model", str(tmp_path / "file")): "is no zip, no folder and no .onnx file",
             ("--model", model, "--port", port): f"port {port} is in use: choose another with --port",
+            ("--model", model, "--host", "a..b"): "--host a..b is neither an address nor a name",
+            ("--model", model, "--host", "a" * 64): "is neither an address nor a name",
             ("--model", model, "--spool", str(tmp_path / "file" / "spool")): "--spool",
             ("--model", model, "--workers", "9", "--max-in-flight", "3"): "--max-in-flight 3",
             (): "Missing option '--model'",

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import math
 import random
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given
+import pytest
+from hypothesis import assume, given
 from hypothesis import strategies as some
 from prometheus_client.parser import text_string_to_metric_families
 
 from classifier.classify import Classifier
-from classifier.drift import ENOUGH, SIZE, Window, chance, distance, measured, why_none
+from classifier.drift import ENOUGH, SIZE, Window, chance, distance, measured, pooled, why_none
 from classifier.live import Live
 from classifier.metrics import Metrics
 from classifier.model import load
@@ -24,7 +26,7 @@ from colours import TAGS, files, picture, zipped
 from ripeloop.package import Package, write
 from ripeloop.prediction import Prediction, parse_time
 from ripeloop.uncertainty import Policy
-from ripeloop.validation import Validation, bin_of
+from ripeloop.validation import BINS, TagFigures, Validation, bin_of
 from ripeloop.validation import measured as validated
 from serving import serving
 
@@ -92,6 +94,40 @@ def test_chance_alone_hardly_ever_exceeds_what_is_told_of_it() -> None:
         drifts = [measured(figures(drawn(n, known)), filled(drawn(n + 1000, seen))) for n in range(100)]
         assert sum(drift.score > drift.chance for drift in drifts) <= 4  # one is expected
         assert sum(drift.score > drift.chance / 2 for drift in drifts) > 10  # and it is no empty word
+
+
+@pytest.mark.parametrize(("tags", "known", "seen"), [(200, 2000, 1000), (100, 5000, 1000), (50, 1000, 200)])
+def test_many_rare_tags_are_no_drift(tags: int, known: int, seen: int) -> None:
+    zipf = [1 / rank for rank in range(1, tags + 1)]
+    names = [str(rank) for rank in range(tags)]
+
+    def exceeds(seed: int) -> bool:
+        dice = random.Random(seed)
+        said = Counter(dice.choices(names, zipf, k=known))
+        alike = tuple(TagFigures(name, said[name], 0.5, (said[name],) + (0,) * (BINS - 1)) for name in names)
+        drift = measured(Validation(alike), filled([(name, 0.05) for name in dice.choices(names, zipf, k=seen)]))
+        return drift.score > drift.chance
+
+    assert sum(map(exceeds, range(200))) <= 8  # two or three are expected; with every tag on its own, up to 36
+
+
+def test_a_change_among_rare_tags_still_shows() -> None:
+    names = [str(number) for number in range(200)]
+    before, after = Counter(random.Random(1).choices(names, k=2000)), random.Random(2).choices(names[:100], k=1000)
+    figures = tuple(TagFigures(name, before[name], 0.5, (before[name],) + (0,) * (BINS - 1)) for name in names)
+    drift = measured(Validation(figures), filled([(name, 0.05) for name in after]))
+    assert drift.score > 2 * drift.chance
+
+
+@given(some.lists(some.tuples(some.integers(0, 50), some.integers(0, 50)), min_size=1, max_size=30))
+def test_rare_cells_are_put_together_and_none_is_lost(cells: list[tuple[int, int]]) -> None:
+    one, other = [a for a, _ in cells], [b for _, b in cells]
+    assume(any(one) and any(other))
+    ones, others = pooled(one, other)
+    assert (sum(ones), sum(others)) == (sum(one), sum(other))
+    share = min(sum(one), sum(other)) / (sum(one) + sum(other))
+    assert len(ones) == 1 or all((a + b) * share > 4.999 for a, b in zip(ones, others, strict=True))
+    assert distance(ones, others) <= distance(one, other) + 1e-6
 
 
 @given(COUNTS, COUNTS)

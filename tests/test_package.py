@@ -20,6 +20,7 @@ from colours import files, picture, zipped
 from depot import answered_by, expected
 from ripeloop.errors import BadModel, SettingsError
 from ripeloop.package import (
+    MAX_IMAGE_BYTES,
     GoldenSet,
     Package,
     check_file,
@@ -164,12 +165,44 @@ def test_no_package_is_written_that_would_be_refused(tmp_path: Path, package: Pa
         b'{"tolerance": "NaN", "images": []}',
         b'{"images": [{"file": "model.onnx", "predictions": [{"tag": "a"}]}]}',
         json.dumps({"images": [{}] * 1000}).encode(),
+        b"[" * 100_000,
+        b'{"tolerance": 1' + b"0" * 400 + b', "images": []}',
+        b'{"images": [{"file": "model.onnx", "predictions": [{"tag": "a", "probability": 1' + b"0" * 400 + b"}]}]}",
     ],
 )
 def test_golden_images_that_cannot_be_used_are_refused(tmp_path: Path, listed: bytes) -> None:
     path = zipped(tmp_path / "package.zip", files() | {"golden.json": listed})
     with pytest.raises(BadModel, match="build the package again"):
         read_golden(path)
+
+
+def test_damaged_bytes_of_any_packing_are_refused(tmp_path: Path) -> None:
+    for packing in (zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2, zipfile.ZIP_DEFLATED):
+        path = tmp_path / f"{packing}.zip"
+        with zipfile.ZipFile(path, "w", packing) as archive:
+            archive.writestr("golden.json", b'{"images": []}' + b" " * 4000)
+        whole = path.read_bytes()
+        begin = whole.find(b"golden.json") + len(b"golden.json")
+        for damaged in (slice(begin, begin + 4), slice(begin + 4, begin + 20), slice(begin + 9, begin + 30)):
+            content = bytearray(whole)
+            content[damaged] = b"\xff" * (damaged.stop - damaged.start)
+            path.write_bytes(content)
+            with pytest.raises(BadModel, match=r"cannot be used|cannot read"):
+                read_golden(path)
+
+
+def test_golden_images_together_take_no_more_than_their_room(tmp_path: Path) -> None:
+    path = tmp_path / "package.zip"
+    listed = {"images": [{"file": "x", "predictions": [{"tag": "a", "probability": 1}]}] * 200}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("golden.json", json.dumps(listed))
+        archive.writestr("x", bytes(MAX_IMAGE_BYTES))
+    with pytest.raises(BadModel, match="together, at most"):
+        read_golden(path)
+    golden = expected(bytes(MAX_IMAGE_BYTES), a=1)
+    for images in ((golden,) * 17, (expected(bytes(MAX_IMAGE_BYTES + 1), a=1),), (expected(b"x", a=1),) * 201):
+        with pytest.raises(ValueError, match="at most"):
+            write(path, Package(files(), GoldenSet(images)))
 
 
 def test_a_golden_image_that_unpacks_to_too_much_is_refused(tmp_path: Path) -> None:

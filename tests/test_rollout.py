@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import itertools
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from classifier.model import Model, load
 from colours import files, picture, zipped
 from depot import Depot, expected, packed, unsure_model
 from ripeloop.package import GoldenSet, public_key, sha256_of, sign
@@ -169,6 +171,12 @@ async def test_a_detector_or_no_zip_at_all_is_refused_with_the_reason(
         ({"version": "v2", "sha256": "ab" * 32, "path": "model.zip"}, "absolute"),
         ({"version": "", "sha256": "ab" * 32, "url": "http://a/x"}, "model.version"),
         ({"version": 2, "sha256": "ab" * 32, "url": "http://a/x"}, "model.version must be a string"),
+        ({"version": "2", "sha256": "ab" * 32, "path": "/a\ud800b"}, "model.path must be one line"),
+        ({"version": "2", "sha256": "ab" * 32, "path": "/a\nERROR forged"}, "model.path must be one line"),
+        (
+            {"version": "2", "sha256": "ab" * 32, "path": "/a", "signature": "\ud800"},
+            "model.signature must be one line",
+        ),
     ],
 )
 async def test_a_wish_that_is_none_is_refused(tmp_path: Path, first: Path, section: Any, words: str) -> None:
@@ -178,6 +186,84 @@ async def test_a_wish_that_is_none_is_refused(tmp_path: Path, first: Path, secti
         here.want(None)
         assert (await here.until("active"))["version"] == "first"
         assert not here.shelf.folder.exists()
+
+
+async def test_a_package_that_answers_is_asked_for_as_another_version_and_goes_by_that_name(
+    tmp_path: Path, first: Path, depot: Depot
+) -> None:
+    wanted = packed(depot.folder / "v2.zip", "v2") | {"url": depot.url("v2.zip")}
+    async with site(tmp_path, first, watch=0.5) as here:
+        here.want(wanted)
+        await here.until("watching")
+        here.want(wanted | {"version": "v3"})
+        renamed = await here.until("watching")
+        assert (renamed["version"], renamed["wanted"], renamed["sha256"]) == ("v3", "v3", wanted["sha256"])
+        await here.ask(1)
+        assert (await here.until("active"))["version"] == "v3"  # its trial went on
+        here.want(wanted | {"version": "v4"})
+        assert (await here.until("active"))["version"] == "v4"
+        assert (await here.classifier.classify(picture())).model.version == "v4"
+        assert here.rollout.states.count("loading") == 1
+    async with site(tmp_path, first) as here:
+        assert (await here.until("active"))["version"] == "v4"
+
+
+async def test_an_undone_package_is_refused_as_another_version_and_whoever_waits_for_that_is_told(
+    tmp_path: Path, first: Path, depot: Depot
+) -> None:
+    wanted = packed(depot.folder / "v2.zip", "v2") | {"url": depot.url("v2.zip")}
+    async with site(tmp_path, first) as here:
+        here.want(wanted)
+        await here.until("watching")
+        await here.rollout.rollback()
+        here.want(wanted | {"version": "v3"})
+        async with asyncio.timeout(10):
+            while (told := await here.until("rolled_back"))["wanted"] != "v3":
+                pass
+        assert (told["version"], told["reason"]) == ("first", "by the method rollback")
+        assert here.rollout.states.count("loading") == 1
+
+
+async def test_what_nobody_foresaw_ends_the_candidate_alone(
+    tmp_path: Path, first: Path, depot: Depot, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(path: Path) -> Model:
+        return load(path, threads=1) if path == first else load(path, threads=1 // 0)
+
+    wanted = packed(depot.folder / "v2.zip", "v2") | {"url": depot.url("v2.zip")}
+    async with site(tmp_path, first, loading=broken) as here:
+        here.want(wanted)
+        assert (await here.until("failed"))["reason"] == "it cannot be prepared (ZeroDivisionError); the log tells more"
+        await here.ask(1)
+        assert "Traceback" in caplog.text
+    async with site(tmp_path, first, loading=broken) as here:
+        here.want(wanted)
+        await here.ask(1)
+        assert (await here.until("failed"))["wanted"] == "v2"
+
+
+async def test_a_reason_is_one_line_of_whole_characters(
+    tmp_path: Path, first: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    content = files()
+    manifest = json.loads(content["cvexport.manifest"]) | {"DomainType": "\ud800\n2026-11-22 ERROR forged" + "x" * 900}
+    path = zipped(tmp_path / "odd.zip", content | {"cvexport.manifest": json.dumps(manifest).encode()})
+    async with site(tmp_path, first) as here:
+        here.want({"version": "v2", "sha256": sha256_of(path), "path": str(path)})
+        reason = (await here.until("failed"))["reason"]
+    assert reason.isprintable()
+    assert len(reason) == 300
+    assert "\n2026" not in caplog.text
+
+
+async def test_a_typo_in_the_address_fails_once_and_for_all_starts(tmp_path: Path, first: Path) -> None:
+    for _ in range(2):
+        async with site(tmp_path, first) as here:
+            here.want({"version": "2", "sha256": "ab" * 32, "url": "https://store..blob.test/m.zip"})
+            failed = await here.until("failed")
+            assert "host name that cannot be" in failed["reason"]
+            assert failed["version"] == "first"
+            await here.ask(1)
 
 
 async def test_a_broken_network_is_tried_again_until_it_works(

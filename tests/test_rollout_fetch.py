@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from pathlib import Path
@@ -116,6 +117,54 @@ async def test_an_address_of_no_use_is_a_named_error(
     with pytest.raises((Refused, Offline)) as caught:
         await fetch(url, tmp_path / "x.part", LIMITS)
     assert "SECRET" not in str(caught.value) + caplog.text
+
+
+@pytest.mark.parametrize(
+    "url", ["https://store..blob.core.windows.net/m.zip?sig=SECRET", f"https://{'a' * 70}.example.net/m?sig=SECRET"]
+)
+async def test_a_host_name_that_cannot_be_is_refused(tmp_path: Path, url: str) -> None:
+    with pytest.raises(Refused, match="host name that cannot be") as caught:
+        await fetch(url, tmp_path / "x.part", LIMITS)
+    assert "SECRET" not in str(caught.value)
+
+
+async def answered(reply: bytes, partial: Path) -> None:
+    """Fetch from a server that says `reply`, whatever it is asked."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(reply)
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        await fetch(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/m.zip", partial, LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("head", "error"),
+    [
+        (b"302 Found\r\nLocation: http://a..b/x", Refused),
+        (b"302 Found\r\nLocation: http://[::1", Refused),
+        (b"206 Partial\r\nContent-Range: bytes " + b"9" * 5000 + b"-1/2", Offline),
+        (b"206 Partial\r\nContent-Range: bytes \xb2-1/2", Offline),
+        (b"200 OK\r\nContent-Length: " + b"9" * 5000, Offline),
+        (b"no http", Offline),
+    ],
+)
+async def test_an_odd_server_is_a_named_error(tmp_path: Path, head: bytes, error: type[Exception]) -> None:
+    with pytest.raises(error, match=r"m\.zip"):
+        await answered(b"HTTP/1.1 " + head + b"\r\n\r\n", tmp_path / "x.part")
+
+
+async def test_an_etag_that_cannot_be_sent_back_promises_nothing(tmp_path: Path, depot: Depot) -> None:
+    partial = tmp_path / "x.part"
+    await answered(b'HTTP/1.1 200 OK\r\nETag: "\xe9"\r\nContent-Length: 1\r\n\r\nx', partial)
+    assert not partial.with_suffix(".etag").exists()
+    partial.with_suffix(".etag").write_bytes(b'"\xff\n"')  # as a damaged disk gives it back
+    async with depot:
+        await fetch(depot.url("m.zip"), partial, LIMITS)
+    assert partial.read_bytes() == CONTENT
+    assert "Range" not in depot.requests[0]
 
 
 async def test_a_file_on_a_disk_is_copied_within_the_limit(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ EVENTS = {
     "withstood": lambda m, w: m.withstood(),
     "failed in the shadow": lambda m, w: m.failed(w, "why", NOW, COMPARED),
     "passed": lambda m, w: m.passed("", NOW),
-    "confirmed": lambda m, w: m.confirmed(NOW),
+    "confirmed": lambda m, w: m.confirmed(w, NOW),
     "failed": lambda m, w: m.failed(w, "why", NOW),
     "stopped": lambda m, w: m.stopped(w, "why", NOW),
     "undone": lambda m, w: m.undone(m.previous or Kept("first"), "worse", NOW),
@@ -74,6 +75,14 @@ def test_a_failed_request_is_tried_again_with_a_new_address_and_an_undone_model_
     assert not undone.refuses(THREE)
 
 
+def test_an_undone_package_is_refused_whatever_version_it_comes_as() -> None:
+    other = Wanted("v2-again", TWO.sha256, path="/v2.zip")
+    undone = Memory().activated(TWO, Trial(), NOW).undone(Kept("first"), "worse", NOW)
+    assert undone.refuses(other)
+    assert undone.refused_as(other).outcome == replace(undone.outcome, wanted="v2-again")
+    assert Memory().stopped(TWO, "by hand", NOW).refuses(other)
+
+
 def test_a_trial_survives_some_starts_and_any_number_of_long_lives() -> None:
     memory = Memory(active=Kept("first")).activated(TWO, Trial(), NOW)
     for _ in range(20):
@@ -94,7 +103,13 @@ def test_a_damaged_file_is_a_blank_memory(tmp_path_factory: pytest.TempPathFacto
     assert isinstance(Shelf(folder).read(), Memory)
 
 
-@pytest.mark.parametrize("text", ["[]", "7", '{"active": 7}', '{"active": {"sha256": "../../etc"}}', '{"tries": "x"}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("[]", "7", '{"active": 7}', '{"active": {"sha256": "../../etc"}}', '{"tries": "x"}'),
+        *('{"tries": 1e999}', "[" * 200_000, '{"outcome": ' * 100_000),
+    ],
+)
 def test_a_file_of_another_shape_is_a_blank_memory(tmp_path: Path, text: str) -> None:
     (tmp_path / STATE).write_text(text)
     assert Shelf(tmp_path).read() == Memory()

@@ -293,10 +293,42 @@ async def test_a_model_undone_meanwhile_leaves_the_candidate_its_package(
         assert (await here.until("shadowing"))["version"] == "v2"
         await here.ask(60)
         assert (await here.until("shadowing"))["version"] == "first"  # told at once, though it is about the candidate
+        await here.ask(1)  # its seconds begin anew, too
         reported = await here.until("watching")
         assert (reported["version"], reported["previous"]) == ("v3", "first")
     async with site(tmp_path, first) as here:
         assert (await here.until("watching"))["version"] == "v3"
+
+
+async def test_what_was_compared_with_a_model_that_was_undone_is_forgotten(
+    tmp_path: Path, first: Path, depot: Depot
+) -> None:
+    bad = packed(depot.folder / "v2.zip", "v2", onnx=model(bgr=True)) | {"url": depot.url("v2.zip")}
+    good = wanted(depot, {"share": 1, "images": 8, "agreement": 0.95}, "v3")
+
+    async def compared(colour: str, images: int) -> None:
+        shadow = here.classifier.live.shadow
+        assert shadow is not None
+        for number in range(1, images + 1):
+            await here.ask(1, lambda _: picture(colour))
+            for _ in range(1000):
+                if shadow.compared.images < number:
+                    await asyncio.sleep(0.01)
+        assert shadow.compared.images == images
+
+    async with site(tmp_path, first, watch=30) as here:
+        here.want(bad)
+        await here.until("watching")
+        here.want(good)
+        await here.until("shadowing")
+        await compared("blue", 7)  # which the one takes for red, and the other does not
+        await here.rollout._undo("worse")
+        shadow = here.classifier.live.shadow
+        assert shadow is not None
+        assert shadow.compared == Compared()
+        await compared("blue", 8)
+        watching = await here.until("watching")
+    assert (watching["shadow"]["images"], watching["shadow"]["agreement"]) == (8, 1.0)
 
 
 @pytest.mark.parametrize(

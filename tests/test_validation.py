@@ -72,6 +72,8 @@ RED = GOOD["tags"][0]
             GOOD | {"tags": [RED | change]}
             for change in (
                 {"tag": ""},
+                {"tag": "red\n2026-11-22 ERROR forged"},
+                {"tag": "\ud800"},
                 {"tag": "x" * 2000},
                 {"images": 2},
                 {"images": True},

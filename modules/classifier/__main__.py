@@ -33,6 +33,7 @@ from classifier.messages import Predictions, answer_images
 from classifier.metrics import Metrics
 from classifier.model import Model, load
 from classifier.providers import CPU, parse
+from classifier.quiet import keep_quiet
 from classifier.rollout import Rollout, RolloutSettings
 from classifier.room import MAX_PIXELS, Room
 from classifier.settings import EXACT, FAST, MAX_BODY, Settings
@@ -60,7 +61,7 @@ STOP_SECONDS = 5.0  # for the answers under way when the process is asked to end
 
 async def serve(settings: Settings) -> None:
     """Answer images until cancelled; then finish what is under way. Raises SettingsError, HubLost."""
-    logging.captureWarnings(capture=True)  # Pillow warns of odd files
+    keep_quiet()
     logging.getLogger("aiohttp.server").addFilter(is_our_fault)
     logging.getLogger("asyncio").addFilter(OncePerMinute())
     keep_little()
@@ -143,6 +144,8 @@ async def _listening(app: web.Application, settings: Settings) -> AsyncIterator[
         site = web.TCPSite(runner, settings.host, settings.port)
         try:
             await site.start()
+        except UnicodeError:  # what the system's resolver makes of a name with an empty or a very long part
+            raise SettingsError(f"--host {settings.host} is neither an address nor a name") from None
         except OSError as error:
             raise SettingsError(_why_not_listening(settings, error)) from error
         for address in runner.addresses:

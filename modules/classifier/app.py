@@ -14,7 +14,8 @@ from aiohttp import HttpVersion11, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from classifier.answers import as_cloud, as_container
-from classifier.classify import Answer, Classifier
+from classifier.classify import Answer, Busy, Classifier
+from classifier.decoding import is_image
 from classifier.guard import Bodies, Limits
 from classifier.messages import Predictions
 from classifier.metrics import Metrics
@@ -25,7 +26,10 @@ from ripeloop.errors import RipeloopError
 
 _KIND = "{kind:classify|detect}"
 _CONTAINER = ("", "/{project}", f"/{{project}}/{_KIND}/iterations/{{name}}")
-_CLOUD = "/customvision/{api:v3\\.[01]}/prediction/{project}/classify/iterations/{name}"
+# Custom Vision's page shows the address with a capital, its SDK asks without
+_CLOUD = "/customvision/{api:v3\\.[01]}/{_:[Pp]rediction}/{project}/classify/iterations/{name}"
+
+MAX_FETCHES = 8  # images fetched by URL at once: a slow host must not keep the cameras out
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -73,6 +77,7 @@ class _Http:
         self._options = options
         self._key = options.prediction_key.encode()
         self._bodies = Bodies(options.limits)
+        self._fetches = 0
         self._stopping = False
 
     @web.middleware
@@ -141,8 +146,18 @@ class _Http:
         self._classifier.check_place()
         async with self._bodies.of(request) as body:
             url = url_in(body)
+        image = await self._fetched(fetch, url)
         with self._classifier.place():
-            return await self._classified(request, await fetch(url))
+            return await self._classified(request, image)
+
+    async def _fetched(self, fetch: Fetch, url: str) -> bytes:
+        if self._fetches >= MAX_FETCHES:
+            raise Busy(f"{self._fetches} images are being fetched: post this URL again in a moment")
+        self._fetches += 1
+        try:
+            return await fetch(url)
+        finally:
+            self._fetches -= 1
 
     async def _classified(self, request: web.Request, image: bytes) -> web.Response:
         keep = not request.path.endswith("/nostore")
@@ -167,4 +182,5 @@ def _in_the_routes_form(request: web.Request, image: bytes, answer: Answer) -> d
 
 def _posted_image(request: web.Request, body: bytes) -> bytes:
     kind = request.headers.get("Content-Type", "")  # aiohttp's own reading of it fails on hostile ones
-    return image_in(kind, body) if kind.strip().lower().startswith("multipart/") else body
+    is_form = kind.strip().lower().startswith("multipart/") and not is_image(body)
+    return image_in(kind, body) if is_form else body

@@ -117,7 +117,7 @@ class Classifier:
             sight = Sight(captured_at, looks, camera_name(camera))
             await self._flag(self._handoff, image, answer, sight)
         self._counts.answer(predictions, seconds, serving.model)
-        if self.live.shadow is not None:
+        if self.live.shadow is not None and serving is self.live.serving:  # else that model was swapped out meanwhile
             self.live.shadow.offer(Seen(image, predictions, busy, alone, lambda: self._in_flight, self._workers))
         return answer
 
@@ -126,8 +126,8 @@ class Classifier:
         self._counts.refused += 1
 
     def close(self) -> None:
-        """Let the worker threads go, once what they are at is done."""
-        self._threads.shutdown(cancel_futures=True)
+        """Let the worker threads go. None is waited for: an image may keep one for long, and the process has to end."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _flag(self, handoff: Handoff, image: bytes, answer: Answer, sight: Sight) -> None:
         reason = reason_to_flag(answer.predictions, self._thresholds.of(answer.model), self._chance())

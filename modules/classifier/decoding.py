@@ -19,6 +19,7 @@ from PIL import ExifTags, Image, JpegImagePlugin, TiffImagePlugin, UnidentifiedI
 
 from classifier.room import Room
 from classifier.scans import MAX_SCANS, scans
+from classifier.structure import check
 from ripeloop.errors import BadImage
 
 MAX_SIDE = 10_240  # Custom Vision takes no larger
@@ -127,6 +128,11 @@ def content_type(image: bytes) -> str:
     return next((kind for magic, kind in _MAGIC.items() if image.startswith(magic)), "application/octet-stream")
 
 
+def is_image(body: bytes) -> bool:
+    """Whether these bytes begin as an image does."""
+    return body.startswith(tuple(_MAGIC))
+
+
 @contextmanager
 def opened(
     image: bytes, room: Room, *, whole: bool = False, enough: Callable[[Size], Size] | None = None
@@ -140,6 +146,7 @@ def opened(
         raise BadImage("the body is empty: post the bytes of an image file")
     with ExitStack() as held:
         try:
+            check(image)
             opened = held.enter_context(Image.open(io.BytesIO(image), formats=FORMATS))
             _check_side(opened)
             several = _several_scans(opened, image)

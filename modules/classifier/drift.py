@@ -16,6 +16,7 @@ from ripeloop.validation import BINS, Validation, bin_of
 
 SIZE = 1000  # images in the window
 ENOUGH = 200  # fewer than this tell more of chance than of the site
+FEW = 5  # images expected in a cell
 
 _RARE = 2.5758  # standard deviations that one in 200 is above; of two distributions, one in a hundred
 
@@ -74,8 +75,8 @@ def measured(validation: Validation, window: Window) -> Drift:
     """How far the window is from the figures. It needs an image."""
     told = {one.tag: one.images for one in validation.tags}
     names = told | dict.fromkeys(window.tags)
-    tags = [told.get(name, 0) for name in names], [window.tags[name] for name in names]
-    confidences = validation.histogram, window.bins
+    tags = pooled([told.get(name, 0) for name in names], [window.tags[name] for name in names])
+    confidences = validation.histogram, window.bins  # a dozen cells: too few for the rare ones to add up
     return Drift(distance(*confidences), distance(*tags), max(chance(*confidences), chance(*tags)), window.images)
 
 
@@ -86,6 +87,25 @@ def why_none(validation: Validation | None, window: Window) -> str:
     if window.images < ENOUGH:
         return f"{window.images} images answered by this model so far, a score needs {ENOUGH}"
     return ""
+
+
+def pooled(one: Sequence[int], other: Sequence[int]) -> tuple[list[int], list[int]]:
+    """The counts with the rare cells put together, the rarest first, until the smaller side expects FEW in each.
+
+    Many cells with less than that are farther apart than `chance` knows of. What is rare, both sides say together: so
+    the choice tells nothing of how they differ.
+    """
+    enough = FEW * (sum(one) + sum(other)) / min(sum(one), sum(other))
+    cells, rare = [], (0, 0)
+    for a, b in sorted(zip(one, other, strict=True), key=sum):
+        rare = rare[0] + a, rare[1] + b
+        if sum(rare) >= enough:
+            cells.append(rare)
+            rare = (0, 0)
+    if any(rare):  # even the commonest
+        last = cells.pop() if cells else (0, 0)
+        cells.append((last[0] + rare[0], last[1] + rare[1]))
+    return [a for a, _ in cells], [b for _, b in cells]
 
 
 def distance(one: Sequence[int], other: Sequence[int]) -> float:

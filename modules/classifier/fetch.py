@@ -67,9 +67,11 @@ async def fetch(url: str, partial: Path, limits: FetchLimits) -> None:
         raise Refused(f"{shown(url)} leads to more than {REDIRECTS} other addresses: give the last one") from None
     except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):  # these would quote the whole address
         raise Refused(f"{shown(url)} is, or leads to, no http address: give another") from None
+    except UnicodeError:  # of a host name with an empty or an endless part
+        raise Refused(f"{shown(url)} has, or leads to, a host name that cannot be: give another address") from None
     except TimeoutError:
         raise Offline(f"{shown(url)} does not answer, or too slowly") from None
-    except aiohttp.ClientError as error:
+    except (aiohttp.ClientError, ValueError) as error:  # a ValueError is of headers that no server should send
         raise Offline(f"{shown(url)} cannot be read now ({type(error).__name__})") from None
 
 
@@ -93,7 +95,7 @@ async def _receive(response: aiohttp.ClientResponse, partial: Path, limits: Fetc
     if not have:
         discard(partial)
         etag = response.headers.get("ETag", "")
-        if etag and not etag.startswith("W/"):  # a weak one does not promise the same bytes
+        if _promises(etag):
             write_whole(_etag_file(partial), etag.encode())
     with await asyncio.to_thread(partial.open, "ab") as file:
         async for piece in response.content.iter_chunked(PIECE):
@@ -107,7 +109,7 @@ def _continued(response: aiohttp.ClientResponse, partial: Path, where: str) -> i
     if response.status == 200:
         return 0
     if response.status == 206:
-        found = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+        found = re.match(r"bytes (\d{1,18})-", response.headers.get("Content-Range", ""))
         if found and int(found[1]) == size(partial):
             return int(found[1])
     if response.status in (206, 416):  # not the piece that was asked for
@@ -122,10 +124,15 @@ def _headers(partial: Path) -> dict[str, str]:
     headers = {"Accept-Encoding": "identity"}
     have = size(partial)
     with contextlib.suppress(FileNotFoundError):
-        etag = _etag_file(partial).read_text()
-        if have:
+        etag = _etag_file(partial).read_text("latin-1")
+        if have and _promises(etag):
             headers |= {"Range": f"bytes={have}-", "If-Range": etag}
     return headers
+
+
+def _promises(etag: str) -> bool:
+    """Whether it promises the same bytes, as a weak one does not, and can be sent back."""
+    return bool(etag) and etag.isascii() and etag.isprintable() and not etag.startswith("W/")
 
 
 def _append(file: BinaryIO, piece: bytes) -> None:

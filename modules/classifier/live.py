@@ -86,6 +86,8 @@ class Live:
     def swap(self, model: Model, terms: Policy | None = None) -> None:
         """Let `model` answer from the next request on, judged by `terms` if it is on trial. Waits for nothing."""
         self.serving = Serving(model, terms)
+        if self.shadow is not None:
+            self.shadow.begin_anew()
 
 
 def _is_unsure(predictions: Sequence[Prediction], policy: Policy) -> bool:

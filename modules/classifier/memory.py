@@ -61,22 +61,26 @@ class Memory:
     previous: Kept | None = None
     trial: Trial | None = None
     outcome: Outcome = Outcome()
-    refused: str = ""  # Wanted.content or Wanted.whole
-    tried: str = ""  # Wanted.content of what was being loaded
+    refused: str = ""  # Wanted.sha256 or Wanted.whole
+    tried: str = ""  # Wanted.sha256 of what was being loaded
     tries: int = 0
 
     def refuses(self, wanted: Wanted) -> bool:
         """Whether that was tried before, to no good end."""
-        return bool(self.refused) and self.refused in (wanted.content, wanted.whole)
+        return bool(self.refused) and self.refused in (wanted.sha256, wanted.whole)
+
+    def refused_as(self, wanted: Wanted) -> Self:
+        """What is refused was asked for, maybe by another name: the old word holds for it."""
+        return replace(self, outcome=replace(self.outcome, wanted=wanted.version))
 
     def loading(self, wanted: Wanted) -> Self:
         """A model is about to be loaded, which may end the process."""
-        tries = self.tries if self.tried == wanted.content else 0
-        return replace(self, tried=wanted.content, tries=tries + 1)
+        tries = self.tries if self.tried == wanted.sha256 else 0
+        return replace(self, tried=wanted.sha256, tries=tries + 1)
 
     def ends_the_process(self, wanted: Wanted) -> bool:
         """Whether the process ended again and again while that was being loaded."""
-        return self.tried == wanted.content and self.tries >= TRIES
+        return self.tried == wanted.sha256 and self.tries >= TRIES
 
     def withstood(self) -> Self:
         """The process has lived beside a loaded candidate for a while: earlier ends were not its doing."""
@@ -102,12 +106,12 @@ class Memory:
         outcome = Outcome(ACTIVE, remark, self.active.version, now, self.outcome.shadow)
         return replace(self, trial=None, outcome=outcome)
 
-    def confirmed(self, now: str) -> Self:
-        """What is wanted answers already."""
-        state = WATCHING if self.trial else ACTIVE
-        if state == self.outcome.state:
+    def confirmed(self, wanted: Wanted, now: str) -> Self:
+        """What is wanted answers already, and goes by the wanted version from now on."""
+        state, active = WATCHING if self.trial else ACTIVE, Kept(wanted.version, wanted.sha256)
+        if state == self.outcome.state and active == self.active:
             return replace(self, refused="")
-        return replace(self, refused="", outcome=Outcome(state, "", self.active.version, now))
+        return replace(self, active=active, refused="", outcome=Outcome(state, "", active.version, now))
 
     def failed(self, wanted: Wanted, reason: str, now: str, shadow: Compared | None = None) -> Self:
         """It never came to answer, and the same request would fail again."""
@@ -117,7 +121,7 @@ class Memory:
     def stopped(self, wanted: Wanted, reason: str, now: str) -> Self:
         """A person stopped it on its way; the same model is not tried again."""
         outcome = Outcome(ROLLED_BACK, reason, wanted.version, now)
-        return replace(self, outcome=outcome, refused=wanted.content, tried="", tries=0)
+        return replace(self, outcome=outcome, refused=wanted.sha256, tried="", tries=0)
 
     def undone(self, to: Kept, reason: str, now: str) -> Self:
         """An older model answers again; what was active is not tried again."""
@@ -127,7 +131,7 @@ class Memory:
             previous=None,
             trial=None,
             outcome=Outcome(ROLLED_BACK, reason, self.active.version, now),
-            refused=f"{self.active.version} {self.active.sha256}",
+            refused=self.active.sha256,
             tried="",
             tries=0,
         )
@@ -156,7 +160,10 @@ class Memory:
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:
-        """What `to_json` wrote; unknown fields are ignored. Raises ValueError, TypeError, AttributeError."""
+        """What `to_json` wrote; unknown fields are ignored.
+
+        Raises ValueError, TypeError, AttributeError, OverflowError, RecursionError.
+        """
         written: dict[str, Any] = json.loads(data)
         trial, outcome, previous = written.get("trial"), written.get("outcome") or {}, written.get("previous")
         return cls(

@@ -63,7 +63,10 @@ class Metrics(Collector):
         if self._spool is not None:
             with suppress(OSError):  # the volume is away: the other numbers matter the more
                 self._usage = await asyncio.to_thread(self._spool.usage)
-        encode, content_type = choose_encoder(accept)
+        try:
+            encode, content_type = choose_encoder(accept)
+        except (TypeError, ValueError):  # it names a version that is none
+            encode, content_type = choose_encoder("")
         return encode(self._registry), content_type
 
     def collect(self) -> Iterator[Metric]:

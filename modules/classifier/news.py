@@ -16,6 +16,14 @@ MAX_REASON = 300  # characters; reported properties are small
 TOLD_WITHIN = 10.0  # seconds
 
 
+def plain(reason: str) -> str:
+    """A reason as it may be logged and reported: one line, not too long, of whole characters.
+
+    What a package or a server says may be in it.
+    """
+    return "".join(character if character.isprintable() else " " for character in reason[:MAX_REASON])
+
+
 class News:
     """What is told now. `report` brings it to the twin."""
 
@@ -28,7 +36,7 @@ class News:
 
     def tell(self, outcome: Outcome) -> None:
         """From now on this is how it stands."""
-        now = self.outcome
+        now, outcome = self.outcome, replace(outcome, reason=plain(outcome.reason))
         same = (now.state, now.reason, now.wanted) == (outcome.state, outcome.reason, outcome.wanted)
         self.outcome = replace(outcome, since=now.since) if same else outcome
         self._told.clear()
@@ -47,7 +55,7 @@ class News:
             "version": self._live.model.version,
             "sha256": memory.active.sha256 or None,
             "state": outcome.state,
-            "reason": outcome.reason[:MAX_REASON] or None,
+            "reason": outcome.reason or None,
             "since": outcome.since or None,
             "wanted": outcome.wanted or None,
             "previous": memory.previous.version if memory.previous else None,

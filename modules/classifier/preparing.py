@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import lzma
+import struct
+import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +28,24 @@ from ripeloop.errors import BadModel, RipeloopError
 from ripeloop.prediction import format_time
 
 log = logging.getLogger(__name__)
+
+# what nobody has thought of ends the candidate alone: the twin would bring it back at every start of the process
+_UNFORESEEN = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    BufferError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    lzma.LZMAError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +124,9 @@ class Preparing:
             self._done(Failed(wanted, self._remembered.unusable(error)))
         except RipeloopError as error:
             self._done(Failed(wanted, str(error), compared))
+        except _UNFORESEEN as error:
+            log.exception("model %s cannot be prepared", wanted.version)
+            self._done(Failed(wanted, f"it cannot be prepared ({type(error).__name__}); the log tells more", compared))
         else:
             self._done(Ready(wanted, model, compared))
 

@@ -14,7 +14,7 @@ from typing import Any
 from classifier.fetch import FetchLimits
 from classifier.live import Live
 from classifier.memory import ACTIVE, FAILED, Kept, Memory, Outcome, Trial
-from classifier.news import MAX_REASON, News
+from classifier.news import News, plain
 from classifier.preparing import Failed, Preparing, Ready, now
 from classifier.shelf import Remembering
 from classifier.start import Sources
@@ -115,7 +115,7 @@ class Rollout:
             case Failed(wanted) if wanted == self._wanted:
                 await self._preparing.stop()
                 await self._fail(event)
-            case _Judged(active, verdict, remark) if active == self._memory.active:
+            case _Judged(active, verdict, remark) if active.sha256 == self._memory.active.sha256:  # its name may change
                 await (self._undo(verdict) if verdict else self._pass(remark))
             case _Rollback(answer):
                 if not answer.done():
@@ -134,8 +134,10 @@ class Rollout:
         await self._preparing.stop()
         self._wanted = wanted
         memory = self._memory
-        if wanted is None or memory.refuses(wanted):
+        if wanted is None:
             self._settle()
+        elif memory.refuses(wanted):
+            await self._refuse(wanted)
         elif wanted.sha256 == memory.active.sha256:
             await self._confirm(wanted)
         elif memory.ends_the_process(wanted):
@@ -161,21 +163,28 @@ class Rollout:
         self._watch()
 
     async def _fail(self, failed: Failed) -> None:
-        wanted, reason = failed.wanted, failed.reason[:MAX_REASON]
+        wanted, reason = failed.wanted, plain(failed.reason)
         log.error("model %s failed: %s", wanted.version, reason)
         await self._remembered.keep(lambda memory: memory.failed(wanted, reason, now(), failed.shadow))
         await self._remembered.tidy()
         self._settle()
         self._tasks.create_task(self._sources.give_back())
 
+    async def _refuse(self, wanted: Wanted) -> None:
+        """What is wanted was tried before, to no good end, maybe as another version."""
+        if self._memory.refused_as(wanted) != self._memory:
+            await self._remembered.keep(lambda memory: memory.refused_as(wanted))
+        self._settle()
+
     async def _confirm(self, wanted: Wanted) -> None:
-        """What is wanted answers already; its signature may be new here."""
+        """What is wanted answers already; its signature and its version may be new here."""
         try:
             await self._sources.beside(self._sources.sign, wanted)
         except OSError as error:
             log.error("%s", self._remembered.unusable(error))
-        if self._memory.confirmed("") != self._memory:
-            await self._remembered.keep(lambda memory: memory.confirmed(now()))
+        if self._memory.confirmed(wanted, "") != self._memory:
+            await self._remembered.keep(lambda memory: memory.confirmed(wanted, now()))
+            self._live.model.version = wanted.version
         self._settle()
 
     def _watch(self) -> None:
@@ -221,9 +230,10 @@ class Rollout:
         """The model before answers again, else that of --model; where neither can, why not."""
         bad, previous = self._memory.active.version, self._memory.previous or Kept()
         model, to, trouble = await self._sources.beside(self._sources.older, previous)
+        trouble = plain(trouble)
         if model is None:
             log.error("model %s should be undone (%s), but none can take its place: %s", bad, reason, trouble)
-            await self._pass(f"{reason}; but no other can be loaded: {trouble}"[:MAX_REASON])
+            await self._pass(f"{reason}; but no other can be loaded: {trouble}")
             return trouble
         if self._watching is not None:
             self._watching.cancel()

@@ -49,11 +49,24 @@ class Shadow:
         self._chance = chance
         self._first = asyncio.Event()
         self._next: asyncio.Queue[Seen] = asyncio.Queue(1)
+        self._end = 0.0  # of the wish's seconds, on the loop's clock, once there was an image
         self._at_work = False
+        self._outdated = False
+        self._tell: Callable[[Compared], None] | None = None
+
+    def begin_anew(self) -> None:
+        """Another model answers now: forget what was said beside the one before, the image at work included."""
+        self.compared = Compared()
+        self._first.clear()
+        self._outdated = self._at_work
+        if self._tell is not None:
+            self._tell(self.compared)
 
     def offer(self, seen: Seen) -> None:
         """Compare this image if it is its turn, or count it as skipped. Never waits."""
-        self._first.set()
+        if not self._first.is_set():
+            self._first.set()
+            self._end = asyncio.get_running_loop().time() + self._wish.seconds
         if self._chance() >= self._wish.share:
             return
         if self._at_work:
@@ -68,6 +81,7 @@ class Shadow:
         The seconds of the wish begin with the first image answered. `tell` has the figures now and then and at the end.
         """
         thread = ThreadPoolExecutor(1, "shadow")
+        self._tell = tell
         try:
             tell(self.compared)
             return await self._until_fulfilled(thread, tell)
@@ -76,22 +90,24 @@ class Shadow:
             thread.shutdown(wait=False, cancel_futures=True)
 
     async def _until_fulfilled(self, thread: ThreadPoolExecutor, tell: Callable[[Compared], None]) -> str:
-        await self._first.wait()
         loop = asyncio.get_running_loop()
-        end, told = loop.time() + self._wish.seconds, loop.time()
+        told = loop.time()
         while self.compared.images < self._wish.images:
+            await self._first.wait()
             try:
-                async with asyncio.timeout_at(end):
+                async with asyncio.timeout_at(self._end):
                     seen = await self._next.get()
-                    await asyncio.sleep(LET_GO)
             except TimeoutError:
-                break
+                if self._first.is_set() and loop.time() >= self._end:
+                    break
+                continue  # it began anew meanwhile
+            await asyncio.sleep(LET_GO)
             if seen.under_way() < seen.workers:
                 if reason := await self._compare(thread, seen):
                     return reason
-            else:
+            elif not self._outdated:
                 self._skip()
-            self._at_work = False
+            self._at_work = self._outdated = False
             if loop.time() - told >= TELL_EVERY:
                 told = loop.time()
                 tell(self.compared)
@@ -108,6 +124,8 @@ class Shadow:
             return self._failed(f"no answer in {LONGEST:.0f} seconds")
         except (RipeloopError, MemoryError) as error:
             return self._failed(str(error) or type(error).__name__)
+        if self._outdated:
+            return ""
         self.compared = self.compared.answered(seen.predictions, predictions)
         if alone == seen.alone:
             self.compared = self.compared.took(seen.seconds, seconds)

@@ -56,7 +56,7 @@ class Shelf:
             return Memory.from_json((self.folder / STATE).read_bytes())
         except FileNotFoundError:
             return Memory()
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             log.error("%s is damaged (%s): starting with the model of --model", self.folder / STATE, error)
             return Memory()
 

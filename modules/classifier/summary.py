@@ -116,23 +116,26 @@ def summary(before: Counts, now: Counts, since: datetime, until: datetime, model
 
 
 async def post_summaries(hub: Hub, counts: Counts, model: Callable[[], Model], every: float) -> None:
-    """Post one summary to the hub every so many seconds, for ever; none where nothing was asked.
+    """Post one summary to the hub every so many seconds, for ever; none where nothing happened.
 
-    `model` tells which model answers now.
+    What no summary could tell, as the hub had no room, the next one tells. `model` tells which model answers now.
     """
     before, since = counts.copy(), datetime.now(UTC)
     while True:
         await asyncio.sleep(every)
-        until = datetime.now(UTC)
-        body = summary(before, counts, since, until, model())
-        asked = body["answered"] + body["refused"] > 0
-        counts.seconds.clear()
-        before, since = counts.copy(), until
-        if asked:
+        until, now = datetime.now(UTC), counts.copy()
+        body = summary(before, now, since, until, model())
+        if any(body[name] for name in now.to_json()):
             try:
                 await hub.post(OUTPUT, json.dumps(body).encode(), {"model": body["model"]})
-            except (SpoolFull, TooLarge) as error:
-                log.warning("a summary is lost: %s", error)
+            except SpoolFull as error:
+                log.warning("a summary has to wait: %s", error)
+                continue
+            except TooLarge as error:
+                log.warning("a summary is lost: %s", error)  # the next one would be larger still
+        for _ in now.seconds:
+            counts.seconds.popleft()
+        before, since = now, until
 
 
 def status(

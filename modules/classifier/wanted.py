@@ -48,11 +48,6 @@ class Wanted:
         return shown(self.url) if self.url else self.path
 
     @property
-    def content(self) -> str:
-        """Names the model, wherever it comes from."""
-        return f"{self.version} {self.sha256}"
-
-    @property
     def whole(self) -> str:
         """Names the request, a renewed URL being another one; tells no secret."""
         fields = {name: value for name, value in asdict(self).items() if value is not None}
@@ -128,7 +123,10 @@ def _text(section: Mapping[str, object], name: str) -> str:
         return ""
     if not isinstance(value, str):
         raise Refused(f"model.{name} must be a string")
-    return value.strip()
+    text = value.strip()
+    if not text.isprintable():  # a line end would forge a line of the log, half a surrogate pair fits into no file
+        raise Refused(f"model.{name} must be one line of printable characters")
+    return text
 
 
 def _is_web(url: str) -> bool:

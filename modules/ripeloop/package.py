@@ -12,10 +12,12 @@ import base64
 import hashlib
 import io
 import json
+import lzma
 import re
+import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,11 +40,23 @@ FOLDER = "golden/"
 TOLERANCE = 0.02
 MAX_GOLDEN = 200  # images
 MAX_IMAGE_BYTES = 4 * 1024 * 1024
+MAX_GOLDEN_BYTES = 64 * 1024 * 1024  # of all images together: they are in memory at once
 MAX_TEXT_BYTES = 1024 * 1024
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
-_BAD_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, LookupError, RuntimeError, ValueError)
+# a cut or flipped byte is any of these, a password a RuntimeError, a number that no float holds an OverflowError
+_BAD_ZIP = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    LookupError,
+    OverflowError,
+    RuntimeError,
+    ValueError,
+)
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)
 
 
@@ -80,7 +94,8 @@ class Package:
 def write(path: Path, package: Package) -> str:
     """Write the package and return its SHA-256: the same content is the same bytes, on every machine. Raises OSError.
 
-    ValueError for an export with a file that has a name of ours, and for figures or thresholds no reader would take.
+    ValueError for an export with a file that has a name of ours, and for figures, thresholds or golden images that no
+    reader would take.
     """
     taken = [name for name in package.export if name in (GOLDEN, PROVENANCE) or name.startswith(FOLDER)]
     if taken:
@@ -208,6 +223,7 @@ def _own_files(package: Package) -> dict[str, bytes]:
         files[THRESHOLDS] = _readable(package.thresholds.to_section(), thresholds_of)
     if not package.golden.images:
         return files
+    _check_golden([len(golden.image) for golden in package.golden.images])
     listed = []
     for golden in package.golden.images:
         name = FOLDER + image_id(golden.image)
@@ -235,8 +251,7 @@ def _golden(archive: zipfile.ZipFile, listed: dict[str, Any]) -> GoldenSet:
     if not 0 <= tolerance < 1:
         raise ValueError(f"a tolerance of {tolerance}")
     images = listed.get("images", [])
-    if len(images) > MAX_GOLDEN:
-        raise ValueError(f"{len(images)} images, at most {MAX_GOLDEN} are taken")
+    _check_golden([archive.getinfo(str(entry["file"])).file_size for entry in images])
     golden = (
         Golden(
             _member(archive, str(entry["file"]), MAX_IMAGE_BYTES),
@@ -245,6 +260,15 @@ def _golden(archive: zipfile.ZipFile, listed: dict[str, Any]) -> GoldenSet:
         for entry in images
     )
     return GoldenSet(tuple(golden), tolerance)
+
+
+def _check_golden(sizes: Sequence[int]) -> None:
+    if len(sizes) > MAX_GOLDEN:
+        raise ValueError(f"{len(sizes)} golden images, at most {MAX_GOLDEN} are taken")
+    if max(sizes, default=0) > MAX_IMAGE_BYTES:
+        raise ValueError(f"a golden image unpacks to {max(sizes)} bytes, at most {MAX_IMAGE_BYTES} are taken")
+    if sum(sizes) > MAX_GOLDEN_BYTES:
+        raise ValueError(f"golden images of {sum(sizes)} bytes together, at most {MAX_GOLDEN_BYTES} are taken")
 
 
 def _text(path: Path, name: str) -> bytes | None:

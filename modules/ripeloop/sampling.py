@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
@@ -68,6 +69,11 @@ def reported(policy: Policy) -> dict[str, Any]:
     return said | {"tags": listed, "tags_left_out": len(policy.tags) - len(listed)}
 
 
+def is_text(tag: str) -> bool:
+    """A tag as a model may have it: not empty, not too long, no line end or the like, no half of a surrogate pair."""
+    return 0 < len(tag) <= MAX_TEXT and not any(unicodedata.category(character) in ("Cc", "Cs") for character in tag)
+
+
 def _numbers(
     section: Mapping[str, Any], before: object, names: tuple[str, ...]
 ) -> tuple[dict[str, Any], dict[str, str]]:
@@ -91,7 +97,7 @@ def _tags(section: object, before: Mapping[str, TagPolicy]) -> tuple[Mapping[str
     reasons = []
     for number, entry in enumerate(section, 1):
         tag = entry.get("tag") if isinstance(entry, Mapping) else None
-        if not isinstance(tag, str) or not _is_text(tag):
+        if not isinstance(tag, str) or not is_text(tag):
             reasons.append(f"entry {number} must name its tag")
             continue
         if tag in tags:
@@ -120,11 +126,6 @@ def _listed(tags: Mapping[str, TagPolicy]) -> list[dict[str, Any]]:
 
 def _named(own: TagPolicy) -> dict[str, float]:
     return {name: value for name, value in asdict(own).items() if value is not None}
-
-
-def _is_text(tag: str) -> bool:
-    """A tag as a model may have it: not empty, not too long, and no half of a surrogate pair."""
-    return 0 < len(tag) <= MAX_TEXT and not any("\ud800" <= character <= "\udfff" for character in tag)
 
 
 def _shown(value: object) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ripeloop.prediction import MAX_TEXT, Prediction
+from ripeloop.prediction import Prediction
+from ripeloop.sampling import is_text
 
 EDGES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 """Between the bins of a confidence, finer where good models are; an edge belongs to the bin above it."""
@@ -105,8 +106,8 @@ def _figures(entry: object) -> TagFigures:
     if not isinstance(entry, Mapping):
         raise TypeError("a tag of it has no figures")
     tag, histogram, accuracy = entry.get("tag"), entry.get("histogram"), entry.get("accuracy")
-    if not isinstance(tag, str) or not 0 < len(tag) <= MAX_TEXT:
-        raise ValueError("a tag of it has no name")
+    if not isinstance(tag, str) or not is_text(tag):
+        raise ValueError("a tag of it has no name, or one that is no text")
     if not isinstance(histogram, list) or len(histogram) != BINS or not all(map(_is_count, histogram)):
         raise ValueError(f"{tag[:50]} needs a histogram of {BINS} counts")
     if not _is_count(entry.get("images")) or entry["images"] != sum(histogram):
