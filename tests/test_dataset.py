@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tempfile
 from pathlib import Path
 
@@ -225,3 +226,90 @@ def test_a_folder_that_is_not_what_it_seems_is_refused_in_words(
 def test_no_folder_is_said_so(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="there is no folder"):
         folders.read(tmp_path / "nowhere")
+
+
+def test_an_image_in_two_tags_folders_is_one_image_with_both(tmp_path: Path) -> None:
+    (plain(tmp_path) / "green" / "again.png").write_bytes(picture(1))
+    (tmp_path / "untagged" / "again.png").write_bytes(picture(3))
+    found = folders.read(tmp_path)
+    assert {item.record.id: sorted(item.record.tags) for item in found.items()} == {
+        image_id(picture(1)): ["green", "ripe"],
+        image_id(picture(2)): ["ripe"],
+        image_id(picture(3)): ["green"],
+        image_id(picture(4)): [],
+    }
+    with pytest.raises(SettingsError, match=r"green/again\.png and ripe/1\.png are the same image"):
+        found.items(one_tag=True)
+    (tmp_path / "green" / "again.png").unlink()
+    assert len(folders.read(tmp_path).items(one_tag=True)) == 4
+
+
+def test_a_copy_of_an_exported_image_keeps_who_labelled_it(tmp_path: Path) -> None:
+    about = About(name="fruit", tags=(Tag("ripe"), Tag("green")), multilabel=True)
+    record = Record(image_id(picture(0)), (Label("ripe", "2026-11-22T08:30:00Z", "anna"),), "s0", "", {"line": "3"})
+    folders.write(tmp_path, about, items([record]), "imagefolder", lambda _: None)
+    # here the copy of that name has another image's bytes: the name alone does not make it the same
+    (tmp_path / "green" / f"{record.id}.png").write_bytes(picture(2))
+    assert {item.record.id: item.record.source for item in folders.read(tmp_path).items()} == {
+        record.id: "s0",
+        image_id(picture(2)): "",
+    }
+    (tmp_path / "green" / f"{record.id}.png").write_bytes(picture(0))
+    (one,) = folders.read(tmp_path).items()
+    assert set(one.record.labels) == {Label("green"), *record.labels}
+    assert (one.record.source, one.record.metadata) == ("s0", {"line": "3"})
+
+
+def test_what_is_no_file_is_no_image_and_a_missing_one_is_told_when_it_is_read(tmp_path: Path) -> None:
+    (plain(tmp_path) / "ripe" / "folder.png").mkdir()
+    os.mkfifo(tmp_path / "ripe" / "pipe.png")
+    (tmp_path / "ripe" / "gone.png").symlink_to(tmp_path / "nowhere")
+    found = folders.read(tmp_path)
+    assert [place for place in found.records if place.startswith("ripe")] == [
+        "ripe/1.png", "ripe/2.png", "ripe/gone.png",
+    ]  # fmt: skip
+    (gone,) = [item for item in found.items() if not item.record.id]
+    with pytest.raises(SettingsError, match=r"ripe/gone\.png in .* cannot be read"):
+        gone.read()
+
+
+@pytest.mark.parametrize("name", ["images/\0.jpg", "images/\ud800.jpg", "images/" + "x" * 5000])
+def test_a_name_that_no_file_has_is_one_missing_image_told_in_short(tmp_path: Path, name: str) -> None:
+    (tmp_path / "labels.jsonl").write_text(json.dumps({"image_url": name, "label": "ripe"}) + "\n")
+    (item,) = folders.read(tmp_path).items()
+    with pytest.raises(SettingsError, match="cannot be read") as caught:
+        item.read()
+    assert len(str(caught.value)) < 400 + len(str(tmp_path))
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("first", "line"),
+    [
+        ({"name": 5}, {}),
+        ({"tags": [{"name": "ripe", "description": 1}]}, {}),
+        ({}, {"metadata": {"line": 5}}),
+        ({}, {"metadata": ["line"]}),
+        ({}, {"source": 7}),
+        ({}, {"labels": [{"tag": "ripe", "by": None}]}),
+    ],
+)
+def test_a_data_set_whose_texts_are_none_is_damaged(tmp_path: Path, first: object, line: dict[str, object]) -> None:
+    lines = [{"dataset": first, "folders": {}}, {"place": "ripe/1.png", "labels": []} | line]
+    (plain(tmp_path) / "dataset.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
+    with pytest.raises(SettingsError, match="damaged"):
+        folders.read(tmp_path)
+
+
+def test_a_data_set_brings_no_file_from_outside_of_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "secret.png").write_bytes(picture(1))
+    lines = [
+        {"dataset": {}, "folders": {}},
+        {"place": "../secret.png", "labels": []},
+        {"place": "x" * 5000, "labels": []},
+    ]
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "dataset.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
+    (folder / "labels.jsonl").write_text("")
+    assert folders.read(folder).records == {}

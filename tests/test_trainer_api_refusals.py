@@ -121,7 +121,8 @@ def test_tags_with_wrong_words_are_refused(sdk: Sdk, project: Any) -> None:
     assert create("first") == (400, "BadRequestTagNameNotUnique")
     assert create("another", type="Negative") == (400, "BadRequestMultipleNegativeTag")
     assert create("product", type="GeneralProduct") == (400, "BadRequestTagType")
-    assert create("two\nlines") == (400, "BadRequestTagName")
+    for name in ("two\nlines", "half\tripe", "bell\x07", "\x9b"):
+        assert create(name) == (400, "BadRequestTagName")
     changed = models.Tag(name="first", description="", type="Negative")
     assert refused(lambda: sdk.update_tag(project.id, first.id, changed)) == (400, "BadRequestMultipleNegativeTag")
 
@@ -135,6 +136,7 @@ def test_every_image_of_a_batch_is_judged_by_itself(sdk: Sdk, project: Any) -> N
         (b"", [tag], "ErrorImageFormat"),
         (bytes(6 * 1024 * 1024 + 1), [tag], "ErrorImageSize"),
         (png(2600, 100), [tag], "ErrorImageDimensions"),
+        (png(10_241, 2000), [tag], "ErrorImageDimensions"),
         (jpeg("green", 2), [NOBODY], "ErrorInvalidTag"),
         (jpeg("green", 3), [tag, other], "ErrorTagLimitExceed"),
         (jpeg("green", 0), [tag], "OKDuplicate"),
@@ -205,6 +207,13 @@ def test_metadata_has_its_limits(sdk: Sdk, project: Any) -> None:
     assert refused(lambda: describe({"k" * 129: "v"})) == (400, "BadRequestImageMetadataKey")
     assert statuses(describe({str(n): "" for n in range(10)})) == ["OK"]
     assert statuses(describe({"11": ""})) == ["ErrorLimitExceed"]
+    entry = models.ImageFileCreateEntry(name="again", contents=png(9, 9))
+    again = lambda metadata: sdk.create_images_from_files(  # noqa: E731
+        project.id, models.ImageFileCreateBatch(images=[entry], metadata=metadata)
+    )
+    assert statuses(again({"12": ""})) == ["ErrorLimitExceed"]
+    assert statuses(again({"1": "other"})) == ["OKDuplicate"]
+    assert len(sdk.get_images_by_ids(project.id, image_ids=[image])[0].metadata) == 10
     assert refused(lambda: sdk.get_images(project.id, filter="name eq 'a'")) == (400, "BadRequestInvalid")
 
 
@@ -238,6 +247,10 @@ def test_a_training_needs_enough_and_something_new(sdk: Sdk, project: Any) -> No
         sdk.train_project(project.id)
     assert caught.value.error.code == code
     budget = "BadRequestReservedBudgetInHoursNotEnoughForAdvancedTraining"
+    hours = f"{sdk.config.endpoint}{BASE}/projects/{project.id}/train?trainingType=Advanced&reservedBudgetInHours="
+    for many in ("97", "1000000", "-1", "x"):
+        answer = requests.post(hours + many, headers={"Training-Key": KEY}, timeout=20)
+        assert (answer.status_code, answer.json()["code"]) == (400, budget)
     assert refused(lambda: sdk.train_project(project.id, training_type="Advanced")) == (400, budget)
     upload(sdk, project.id, "brown", brown, 5)
     first = sdk.train_project(project.id)
@@ -255,6 +268,9 @@ def test_a_training_needs_enough_and_something_new(sdk: Sdk, project: Any) -> No
     assert trainerservice.trained(sdk, project.id, again.id).name == "Iteration 2"
     taken = lambda **more: sdk.publish_iteration(project.id, again.id, "m", "r", **more)  # noqa: E731
     assert refused(taken) == (400, "BadRequestInvalidPublishName")
+    for name in (".", ".."):
+        publish = lambda name=name: sdk.publish_iteration(project.id, again.id, name, "r")  # noqa: E731
+        assert refused(publish) == (400, "BadRequestInvalidPublishName")
     assert taken(overwrite=True) is True
     assert sdk.get_iteration(project.id, first.id).publish_name is None
     assert refused(lambda: sdk.unpublish_iteration(project.id, first.id)) == (400, "BadRequestIterationNotPublished")
@@ -325,3 +341,14 @@ def test_stored_images_of_others_are_not_reached_by_artifacts(sdk: Sdk, project:
         with pytest.raises(HttpOperationError) as caught:
             sdk.get_artifact(project.id, path)
         assert caught.value.response.status_code == 400
+
+
+def test_without_a_description_it_is_empty_as_the_cloud_says_it(sdk: Sdk, project: Any) -> None:
+    assert sdk.get_project(project.id).description == ""
+    assert sdk.create_tag(project.id, "green").description == ""
+
+
+@pytest.mark.parametrize("host", ["a:99999999", "a:b"])
+def test_a_host_that_is_none_is_a_bad_request(running: Service, host: str) -> None:
+    answer = requests.get(f"{running.url}{BASE}/projects", headers={"Training-Key": KEY, "Host": host}, timeout=20)
+    assert (answer.status_code, answer.json()["code"]) == (400, "BadRequestInvalid")

@@ -117,7 +117,9 @@ def test_the_backbone_stays_without_a_head() -> None:
     assert lite0.backbone().SerializeToString(deterministic=True) == before
 
 
-@pytest.mark.parametrize("tag", ["", "  ", "two\nlines", "two\rlines", "two\u2028lines", "\ufeffapple", "\udcff"])
+@pytest.mark.parametrize(
+    "tag", ["", "  ", "two\nlines", "two\rlines", "two\u2028lines", "\ufeffapple", "\udcff", "half\tripe", "\x7f"]
+)
 def test_a_tag_that_labels_txt_cannot_hold_is_refused(tag: str) -> None:
     with pytest.raises(Refused, match="cannot be a tag"):
         check_tags(("apple", tag))

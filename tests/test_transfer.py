@@ -208,6 +208,40 @@ def test_images_with_many_tags_go_only_where_that_may_be(cloud: CustomVision) ->
     assert sorted(back.record.tags) == ["brown / soft", "green"]
 
 
+def twice(folder: Path) -> Path:
+    """A folder with an image under two tags, one under one, and one that is gone."""
+    for place, nth in (("green/a.jpg", 1), ("brown/b.jpg", 1), ("green/c.jpg", 2)):
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        (folder / place).write_bytes(image(nth))
+    (folder / "green" / "gone.jpg").symlink_to(folder / "nowhere")
+    return folder
+
+
+def test_an_image_in_two_folders_has_both_tags_however_often_it_is_imported(
+    running: Service, cloud: CustomVision, tmp_path: Path
+) -> None:
+    many = cloud.create(About(name="twice", multilabel=True))
+    command = ("dataset", "import", "--from", str(twice(tmp_path)), "--endpoint", running.url, "--project", many)
+    for said in ("2 images added, 0 were", "0 images added, 2 were there (0 with other tags)"):
+        ended = CliRunner(env={"RIPELOOP_TRAINING_KEY": KEY}).invoke(main, command)
+        assert ended.exit_code == 1, ended.output
+        assert said in ended.stdout
+        assert "1 images refused" in ended.stdout
+        assert "refused: green/gone.jpg" in ended.stderr
+        assert sorted(sorted(item.record.tags) for item in items_of(cloud, many)) == [["brown", "green"], ["green"]]
+
+
+def test_an_image_with_two_tags_is_not_brought_where_it_may_have_one(
+    running: Service, cloud: CustomVision, tmp_path: Path
+) -> None:
+    one = cloud.create(About(name="once"))
+    command = ("dataset", "import", "--from", str(twice(tmp_path)), "--endpoint", running.url, "--project", one)
+    ended = CliRunner(env={"RIPELOOP_TRAINING_KEY": KEY}).invoke(main, command)
+    assert ended.exit_code == 2
+    assert "brown/b.jpg and green/a.jpg are the same image" in ended.stderr
+    assert (cloud.count(one), cloud.about(one).tags) == (0, ())
+
+
 def test_what_is_wrong_with_a_service_is_told_apart(running: Service, cloud: CustomVision) -> None:
     with closing(CustomVision(running.url, "another key")) as stranger, pytest.raises(Denied, match="check the key"):
         stranger.projects("fruit")

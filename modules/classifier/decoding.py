@@ -23,6 +23,9 @@ from classifier.structure import check
 from ripeloop.errors import BadImage
 
 MAX_SIDE = 10_240  # Custom Vision takes no larger
+TOO_LONG = "too_long"
+"""The `kind` of BadImage where a side is longer than that."""
+
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")  # none that runs a program or fetches a file
 
 Image.MAX_IMAGE_PIXELS = MAX_SIDE**2  # a JPEG of that size is decoded in little memory; what is not, is refused below
@@ -117,9 +120,9 @@ class Source:
 Step = tuple[float, float]
 
 
-def decode(image: bytes, room: Room = Room()) -> Image.Image:
-    """The posted bytes as an upright RGB image. Raises BadImage."""
-    with opened(image, room, whole=True) as source:
+def decode(image: bytes, room: Room = Room(), enough: Callable[[Size], Size] | None = None) -> Image.Image:
+    """The posted bytes as an upright RGB image; a JPEG smaller where `enough` is left. Raises BadImage."""
+    with opened(image, room, whole=True, enough=enough) as source:
         return source.image
 
 
@@ -150,7 +153,7 @@ def opened(
             opened = held.enter_context(Image.open(io.BytesIO(image), formats=FORMATS))
             _check_side(opened)
             several = _several_scans(opened, image)
-            full, shrunk = opened.size, _draft(opened, enough) if enough and not whole else 1
+            full, shrunk = opened.size, _draft(opened, enough) if enough else 1
             pixels = _pixels(opened)
             if (most := math.prod(full) if several else pixels) > room.max_pixels:
                 raise BadImage(f"the image unpacks to {most} pixels: post one of at most {room.max_pixels}")
@@ -163,7 +166,7 @@ def opened(
             if whole:
                 source = Source(_upright(_rgb(opened), source.orientation))
         except _BOMB:
-            raise BadImage(_TOO_MANY_PIXELS) from None
+            raise BadImage(_TOO_MANY_PIXELS, kind=TOO_LONG) from None  # more pixels than the largest square has
         except UnidentifiedImageError:
             raise BadImage("not an image file: post a JPEG, PNG, BMP, GIF, WebP or TIFF") from None
         except _DAMAGED as error:
@@ -192,7 +195,7 @@ def _turned(size: Size, orientation: int) -> Size:
 def _check_side(image: Image.Image) -> None:
     width, height = image.size
     if max(width, height) > MAX_SIDE:
-        raise BadImage(f"the image is {width}x{height} px: post one of at most {MAX_SIDE} px a side")
+        raise BadImage(f"the image is {width}x{height} px: post one of at most {MAX_SIDE} px a side", kind=TOO_LONG)
 
 
 def _pixels(image: Image.Image) -> int:

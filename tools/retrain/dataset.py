@@ -73,6 +73,21 @@ class Item:
     read: Callable[[], bytes]
 
 
+def together(first: Record, second: Record) -> Record:
+    """One record of the same image under two: all labels of both, those that say more where both have one."""
+    labels = {label.tag: label for label in first.labels}
+    for label in second.labels:
+        if label.tag not in labels or not (labels[label.tag].at or labels[label.tag].by):
+            labels[label.tag] = label
+    return Record(
+        first.id,
+        tuple(labels.values()),
+        first.source or second.source,
+        first.created or second.created,
+        {**second.metadata, **first.metadata},
+    )
+
+
 def packed(record: Record) -> tuple[dict[str, str], bool]:
     """The record as metadata of an image in a service, and whether all of it had room.
 

@@ -100,7 +100,8 @@ def import_command(endpoint: str, training_key: str, folder: Path, form: str, pr
         found = folders.read(folder, "" if form == "auto" else form)
         where = transfer.project_for(service, found.about, project)
         with _bar("adding images", len(found.records)) as told:
-            counts = transfer.copy(found.about, found.items(), service, where, told)
+            items = found.items(one_tag=not service.about(where).multilabel)
+            counts = transfer.copy(found.about, items, service, where, told)
         _tell(counts, where)
 
 

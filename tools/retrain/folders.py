@@ -7,14 +7,16 @@ knows of an image (ids, who labelled it and when) is added to that by the file's
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 from retrain import formats
-from retrain.dataset import About, Item, Label, Record, Tag
+from retrain.dataset import About, Item, Label, Record, Tag, together
 from retrain.formats import Format, ImageFolder
+from retrain.shown import plain
 from retrain.transfer import in_turn
 from ripeloop.disk import write_whole
 from ripeloop.errors import SettingsError
@@ -22,8 +24,10 @@ from ripeloop.prediction import image_id
 
 BESIDE = "dataset.jsonl"
 UNFINISHED = "dataset.jsonl.unfinished"
+_LONGEST = 200  # characters of a name in an error
 
 Told = Callable[[int], None]
+Made = TypeVar("Made", About, Record, Label, Tag)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +47,49 @@ class DataSet:
     about: About
     records: Mapping[str, Record]
 
-    def items(self) -> Iterator[Item]:
-        """Each image, its id made from its bytes where it is not known."""
+    def items(self, *, one_tag: bool = False) -> list[Item]:
+        """Each image once, however often it lies there, with all of its tags; its id made from its bytes.
+
+        An image that cannot be read is there, too: it is for who reads it to say so. Raises SettingsError where an
+        image may have but `one_tag` and lies in two places with two.
+        """
+        found: dict[str, tuple[str, Record]] = {}
+        known = Counter(record.id for record in self.records.values())
         for place, record in self.records.items():
-            yield Item(record if record.id else replace(record, id=image_id(self._bytes(place))), self._reader(place))
+            # an id that two files claim is that of a name they share: only their bytes tell
+            id_ = record.id if known[record.id] == 1 and record.id else self._id(place)
+            mine = replace(record, id=id_) if id_ in ("", record.id) or not record.id else Record(id_, record.labels)
+            if not id_ or id_ not in found:
+                found[id_ or place] = place, mine
+                continue
+            first, before = found[id_]
+            both = together(before, mine)
+            if one_tag and len(both.labels) > 1:
+                raise SettingsError(
+                    f"{_shown(first)} and {_shown(place)} are the same image with two tags, the project takes one: "
+                    "remove one of them, or give --project with a multilabel project"
+                )
+            found[id_] = first, both
+        return [Item(record, self._reader(place)) for place, record in found.values()]
+
+    def _id(self, place: str) -> str:
+        try:
+            return image_id(self._bytes(place))
+        except SettingsError:
+            return ""
 
     def _reader(self, place: str) -> Callable[[], bytes]:
         return lambda: self._bytes(place)
 
     def _bytes(self, place: str) -> bytes:
         try:
-            return (self.folder / place).read_bytes()
-        except OSError as error:
-            raise SettingsError(f"{self.folder / place} cannot be read: {error.strerror or error}") from error
+            file = self.folder / place
+            if file.exists() and not file.is_file():  # a pipe would keep us waiting
+                raise SettingsError(f"{_shown(place)} is not a file: take it out of {self.folder}")
+            return file.read_bytes()
+        except (OSError, ValueError) as error:  # a name may hold what no file system takes
+            why = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+            raise SettingsError(f"{_shown(place)} in {self.folder} cannot be read: {why}") from error
 
 
 def write(folder: Path, about: About, items: Iterable[Item], name: str, told: Told, prefix: str = "") -> Written:
@@ -97,13 +131,13 @@ def read(folder: Path, name: str = "") -> DataSet:
     try:
         for place, tags in form.read(folder):
             if not _within(place):
-                raise SettingsError(f"{place} lies outside of {folder}; put all images into the folder")
+                raise SettingsError(f"{_shown(place)} lies outside of {folder}; put all images into the folder")
             records[place] = _merged(form, place, tags, beside.get(PurePosixPath(place).name))
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{folder} cannot be read as {name}: {error}") from error
+        raise SettingsError(f"{folder} cannot be read as {name}: {_shown(str(error))}") from error
     by_name = {PurePosixPath(place).name for place in records}
     for file, (place, record) in ((file, one) for file, one in beside.items() if name == "azureml"):
-        if file not in by_name and not record.labels and (folder / place).is_file():
+        if file not in by_name and not record.labels and _within(place) and formats.is_file(folder / place):
             records[place] = record  # Azure ML's form has no line for an image without a tag
     known = {tag.name for tag in about.tags}
     new = dict.fromkeys(tag for record in records.values() for tag in record.tags if tag not in known)
@@ -169,17 +203,35 @@ def _beside(folder: Path) -> tuple[About, dict[str, str], dict[str, tuple[str, R
     try:
         first: dict[str, Any] = next(lines, {"dataset": {}, "folders": {}})
         about = dict(first["dataset"])
-        about["tags"] = tuple(Tag(**tag) for tag in about.get("tags", ()))
+        about["tags"] = tuple(_texts(Tag(**tag)) for tag in about.get("tags", ()))
         records = {}
         for line in lines:
             place = str(line.pop("place"))
-            line["labels"] = tuple(Label(**label) for label in line["labels"])
-            records[PurePosixPath(place).name] = (place, Record(**line))
-        return About(**about), dict(first["folders"]), records
+            line["labels"] = tuple(_texts(Label(**label)) for label in line["labels"])
+            records[PurePosixPath(place).name] = (place, _texts(Record(**line)))
+        return _texts(About(**about)), _words(first["folders"]), records
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SettingsError(
-            f"{folder / BESIDE} is damaged ({error}); take it away, then only the tags count"
+            f"{folder / BESIDE} is damaged ({_shown(str(error))}); take it away, then only the tags count"
         ) from error
+
+
+def _texts(value: Made) -> Made:
+    """The value, if what should be text is. Raises TypeError."""
+    for one in fields(value):
+        content = getattr(value, one.name)
+        if one.type == "str" and not isinstance(content, str):
+            raise TypeError(f"{one.name} is no text")
+        if one.name == "metadata":
+            _words(content)
+    return value
+
+
+def _words(value: object) -> dict[str, str]:
+    """An object of texts. Raises TypeError."""
+    if not isinstance(value, dict) or not all(isinstance(one, str) for one in value.values()):
+        raise TypeError("metadata and folders are objects of texts")
+    return dict(value)
 
 
 def _lines(file: Path) -> Iterator[dict[str, Any]]:
@@ -206,6 +258,11 @@ def _merged(form: Format, place: str, tags: tuple[str, ...], known: tuple[str, R
         return record  # where it was: all of its tags hold, not just the folder's
     labels = {label.tag: label for label in record.labels}
     return replace(record, labels=tuple(labels.get(tag, Label(tag)) for tag in tags))
+
+
+def _shown(text: str) -> str:
+    """A name from outside, for a line of words."""
+    return plain(text if len(text) <= _LONGEST else text[:_LONGEST] + "…")
 
 
 def _within(place: str, parts: int = 0) -> bool:

@@ -78,7 +78,9 @@ class ImageFolder:
         tags = {name: (tag,) for tag, name in self.folders.items()} | {UNTAGGED: ()}
         for inside in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
             for file in sorted(inside.iterdir()):
-                if file.suffix.lower() in ENDINGS and not file.name.startswith("."):
+                # a link to nowhere is an image that is missing; a folder or a pipe is none
+                may_be = file.is_file() or not file.exists()
+                if may_be and file.suffix.lower() in ENDINGS and not file.name.startswith("."):
                     yield f"{inside.name}/{file.name}", tags.get(inside.name, (inside.name,))
 
 
@@ -159,7 +161,7 @@ class AzureMl:
             tags = [label] if isinstance(label, str) else label
             if not isinstance(address, str) or not isinstance(tags, list) or not all(isinstance(t, str) for t in tags):
                 raise SettingsError(f"line {number} of {folder / LINES} lacks image_url or label")
-            place = address if (folder / address).is_file() else "/".join(address.split("/")[-2:])
+            place = address if is_file(folder / address) else "/".join(address.split("/")[-2:])
             yield place, tuple(dict.fromkeys(tags))
 
 
@@ -178,6 +180,14 @@ def found_in(folder: Path) -> str:
     if (folder / COCO).is_file():
         return "coco"
     return "azureml" if (folder / LINES).is_file() else "imagefolder"
+
+
+def is_file(path: Path) -> bool:
+    """Whether that is a file; what no file can be called is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def ending_of(image: bytes) -> str:

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from retrain.customvision import CustomVision, Kept
 from retrain.dataset import About, Item, Record
-from ripeloop.errors import Denied, Refused
+from ripeloop.errors import Denied, Refused, SettingsError
 from ripeloop.prediction import image_id
 
 WORKERS = 4
@@ -114,13 +114,13 @@ def _by_origin(images: Iterable[Kept]) -> dict[str, Kept]:
 
 
 def _added(service: CustomVision, project: str, item: Item, wanted: frozenset[str]) -> Callable[[Counts], None]:
-    image = item.read()
-    record: Record = replace(item.record, id=image_id(image))
     try:
+        image = item.read()
+        record: Record = replace(item.record, id=image_id(image))
         _, whole = service.add(project, record, image, sorted(wanted))
     except Denied:
         raise
-    except Refused as error:  # this image; the others may do
+    except (Refused, SettingsError) as error:  # this image, or its file; the others may do
         return partial(_refused, str(error))
 
     def count(counts: Counts) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
@@ -14,10 +16,10 @@ from classifier.url import BadUrl, BigImage, ForbiddenUrl
 from ripeloop.errors import BadImage
 from trainer import asked, filters, shapes
 from trainer.errors import Problem
-from trainer.images import Asked, Page
+from trainer.images import Asked, Page, check_metadata
 from trainer.parts import Parts, answer, done, work
 from trainer.tags import Pair
-from trainer.uploads import MAX_BATCH, MAX_BATCH_TAGS, MAX_BYTES, Upload, check_batch
+from trainer.uploads import MAX_BATCH, MAX_BATCH_TAGS, MAX_BYTES, Checked, Upload, check_batch
 
 MAX_PAIRS = 128
 MAX_IDS = 256
@@ -34,6 +36,8 @@ def routes(parts_: Parts, base: str) -> list[web.RouteDef]:
 class _Images:
     def __init__(self, parts_: Parts) -> None:
         self._parts = parts_
+        self._one_image = asyncio.Semaphore(1)
+        """Images that no request brings along are held in memory one by one, however many are asked for."""
 
     def routes(self, base: str) -> list[web.RouteDef]:
         images = f"{base}/projects/{{projectId}}/images"
@@ -92,19 +96,25 @@ class _Images:
         entries = _entries(batch)
         if self._parts.fetch is None:
             raise Problem("BadRequestImageUrl", "no host is listed that images may come from: set --url-hosts")
-        # one after the other: they are held in memory, and a camera is easily asked too much
-        uploads = [await self._fetched(asked.string(one, "url") or "", _tags_of(batch, one)) for one in entries]
-        return await self._add(request, uploads, batch)
+        project, metadata = asked.id_in(request, "projectId"), _metadata_in(batch)
+        checked = []
+        for one in entries:
+            async with self._one_image:
+                url, tags = asked.string(one, "url") or "", _tags_of(batch, one)
+                checked.append(await work(self._parts.uploads.check, project, await self._fetched(url, tags)))
+        return await self._finish(request, checked, metadata)
 
     async def from_predictions(self, request: web.Request) -> web.Response:
         project = asked.id_in(request, "projectId")
         async with self._parts.bodies.of(request) as body:
             batch = asked.fields(body)
-        uploads = []
-        for one in _entries(batch):
-            id_ = asked.an_id(one.get("id"), "id")
-            uploads.append(Upload(id_, await work(self._parts.predictions.image, project, id_), _tags_of(batch, one)))
-        return await self._add(request, uploads, batch)
+        wanted = [(asked.an_id(one.get("id"), "id"), _tags_of(batch, one)) for one in _entries(batch)]
+        metadata = _metadata_in(batch)
+        known: dict[str, Checked] = {}
+        for id_ in dict(wanted):
+            async with self._one_image:
+                known[id_] = await work(self._from_prediction, project, id_)
+        return await self._finish(request, [replace(known[id_], tags=tags) for id_, tags in wanted], metadata)
 
     async def delete(self, request: web.Request) -> web.Response:
         project = asked.id_in(request, "projectId")
@@ -148,10 +158,18 @@ class _Images:
     async def _add(self, request: web.Request, uploads: Sequence[Upload], batch: dict[str, Any]) -> web.Response:
         project = asked.id_in(request, "projectId")
         check_batch(len(uploads), len(asked.ids_of(batch, "tagIds")))
-        metadata = asked.strings(batch.get("metadata"), "metadata")
-        results = await work(self._parts.uploads.add, project, uploads, metadata)
+        results = await work(self._parts.uploads.add, project, uploads, _metadata_in(batch))
         status, shape = self._parts.shapes(request).summary(project, results)
         return answer(shape, status)
+
+    async def _finish(self, request: web.Request, checked: Sequence[Checked], metadata: dict[str, str]) -> web.Response:
+        project = asked.id_in(request, "projectId")
+        results = await work(self._parts.uploads.finish, project, checked, metadata)
+        status, shape = self._parts.shapes(request).summary(project, results)
+        return answer(shape, status)
+
+    def _from_prediction(self, project: str, id_: str) -> Checked:
+        return self._parts.uploads.check(project, Upload(id_, self._parts.predictions.image(project, id_)))
 
     async def _fetched(self, url: str, tags: tuple[str, ...]) -> Upload:
         assert self._parts.fetch is not None  # noqa: S101 - asked before
@@ -183,6 +201,13 @@ def _asked(request: web.Request) -> Asked:
         tagged=STATUSES[status.capitalize()],
         condition=filters.parse(condition) if condition else None,
     )
+
+
+def _metadata_in(batch: dict[str, Any]) -> dict[str, str]:
+    """What describes all images of a batch. Raises Problem."""
+    metadata = asked.strings(batch.get("metadata"), "metadata")
+    check_metadata(metadata)
+    return metadata
 
 
 def _uploads_in(content_type: str, body: bytes, tags: tuple[str, ...]) -> list[Upload]:

@@ -60,7 +60,7 @@ class _Training:
             raise Problem("BadRequestInvalidEmailAddress", "that is no address; and no mail is sent: leave it out")
         order = Order(
             training=asked.word(request, "trainingType", (REGULAR, ADVANCED), REGULAR),
-            hours=asked.number(request, "reservedBudgetInHours", 0, 10 * MAX_HOURS),
+            hours=_hours(request),
             force=asked.flag(request, "forceTrain"),
             selected=asked.ids_of(parameters, "selectedTags"),
         )
@@ -158,7 +158,8 @@ class _Training:
         for place, tag in self._parts.iterations.truth(iteration.id):
             if tag in column:  # of several tags, the negative one has no column
                 truth[place, column[tag]] = True
-        return figures.Evaluation(probabilities, folds, truth)
+        kept = self._parts.iterations.kept(iteration.id)
+        return figures.Evaluation(probabilities[kept], folds[kept], truth[kept])
 
     def _answers(self, iteration: Iteration, images: list[Image]) -> dict[str, list[dict[str, Any]]]:
         """What cross-validation said of each image, the likeliest tag first."""
@@ -181,6 +182,16 @@ class _Training:
 
 def _ids(request: web.Request) -> tuple[str, str]:
     return asked.id_in(request, "projectId"), asked.id_in(request, "iterationId")
+
+
+def _hours(request: web.Request) -> int:
+    value = request.query.get("reservedBudgetInHours", "0")
+    if not re.fullmatch(r"\d{1,9}", value, re.ASCII) or int(value) > MAX_HOURS:
+        raise Problem(
+            "BadRequestReservedBudgetInHoursNotEnoughForAdvancedTraining",
+            f"reservedBudgetInHours: {value[:20]!r} is not a number from 0 to {MAX_HOURS}",
+        )
+    return int(value)
 
 
 def _columns(tags: list[TrainedTag]) -> list[TrainedTag]:

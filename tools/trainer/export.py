@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from unicodedata import category
 
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -105,6 +106,8 @@ def check_tags(tags: Sequence[str]) -> None:
     for tag in tags:
         if not tag.strip() or len(tag.splitlines()) != 1 or tag.startswith("\ufeff"):
             raise Refused(f"{tag!r} cannot be a tag: it must be one line that is not empty; rename it")
+        if any(category(letter) == "Cc" for letter in tag):
+            raise Refused(f"{tag!r} cannot be a tag: it has a control character in it; rename it")
         try:
             tag.encode()
         except UnicodeEncodeError:  # a folder's name may be any bytes

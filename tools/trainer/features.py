@@ -68,7 +68,10 @@ class Extractor:
 
     def views(self, image: bytes, names: Sequence[str] = VIEWS) -> Features:
         """Features [views, FEATURE_COUNT] of the image as the device sees it, looked at in each way named."""
-        tensor = to_tensor(image, SPEC)
+        try:
+            tensor = to_tensor(image, SPEC)
+        except BadImage:  # too large to be decoded whole, if it is not damaged: then the same again
+            tensor = to_tensor(image, SPEC, fast=True)
         return np.concatenate([self._features(view(tensor, name)) for name in names])
 
     def _features(self, tensor: npt.NDArray[np.float32]) -> Features:

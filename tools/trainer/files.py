@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import shutil
 from collections.abc import Iterable
@@ -89,8 +90,14 @@ class Files:
 
 def smaller(data: bytes, size: str, room: Room) -> bytes:
     """The image as a JPEG whose longest side is that of `size`, one of SIDES. Raises BadImage."""
-    image = decode(data, room)
-    image.thumbnail((SIDES[size], SIDES[size]), Image.Resampling.BILINEAR)
+    side = SIDES[size]
+
+    def enough(full: tuple[int, int]) -> tuple[int, int]:
+        part = min(1.0, side / max(full))
+        return math.ceil(part * full[0]), math.ceil(part * full[1])
+
+    image = decode(data, room, enough)
+    image.thumbnail((side, side), Image.Resampling.BILINEAR)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=85)
     return buffer.getvalue()

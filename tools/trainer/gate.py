@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from trainer.errors import GatewayProblem
+from trainer.errors import GatewayProblem, Problem
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -32,7 +32,8 @@ class Gate:
 
     @web.middleware
     async def check(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Raises GatewayProblem for what does not pass."""
+        """Raises GatewayProblem or Problem for what does not pass."""
+        _check_host(request)
         path = request.path
         if path.startswith("/customvision/"):
             is_prediction = path.split("/")[3:4] == ["prediction"]
@@ -99,6 +100,14 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def _check_host(request: web.Request) -> None:
+    """Links in answers begin with the host the client asked for."""
+    try:
+        request.url.origin()
+    except ValueError:
+        raise Problem("BadRequestInvalid", "the Host header is not a name and a port: correct it") from None
 
 
 def _check_same_computer(request: web.Request) -> None:

@@ -152,6 +152,11 @@ def describe(change: Transaction, id_: str, metadata: Mapping[str, str]) -> None
     )
 
 
+def metadata_of(change: Transaction, id_: str) -> dict[str, str]:
+    """What is known of an image."""
+    return _metadata(change, [id_]).get(id_, {})
+
+
 def purge(change: Transaction, project: str) -> list[str]:
     """Forget deleted images that no iteration keeps any more; their ids, for their files."""
     lost = "project = ? AND deleted = 1 AND NOT EXISTS (SELECT 1 FROM iteration_images WHERE image = images.id)"
@@ -163,7 +168,7 @@ def purge(change: Transaction, project: str) -> list[str]:
 def _describe(change: Transaction, project: str, id_: str, metadata: Mapping[str, str]) -> Described:
     if not change.row("SELECT 1 FROM images WHERE id = ? AND project = ? AND deleted = 0", [id_, project]):
         return Described(id_, "ErrorImageNotFound")
-    known = _metadata(change, [id_]).get(id_, {})
+    known = metadata_of(change, id_)
     if len(known | dict(metadata)) > MAX_METADATA:
         return Described(id_, "ErrorLimitExceed", known)
     describe(change, id_, metadata)

@@ -120,6 +120,11 @@ class Iterations:
         rows = self._store.rows("SELECT image, place FROM iteration_images WHERE iteration = ?", [iteration])
         return {row["image"]: row["place"] for row in rows if row["image"] in wanted}
 
+    def kept(self, iteration: str) -> list[int]:
+        """The rows in the evaluation whose images are still there."""
+        rows = self._store.rows("SELECT place FROM iteration_images WHERE iteration = ? ORDER BY place", [iteration])
+        return [row["place"] for row in rows]
+
     def rename(self, project: str, id_: str, name: str) -> Iteration:
         """The iteration with its new name. Raises Problem."""
         if not name.strip() or len(name) > MAX_NAME:
@@ -142,8 +147,11 @@ class Iterations:
 
     def publish(self, project: str, id_: str, name: str, resource: str, *, overwrite: bool) -> None:
         """Let the iteration answer under that name. Raises Problem."""
-        if not _PUBLISHED.fullmatch(name):
-            raise Problem("BadRequestInvalidPublishName", "a published name has 1 to 256 characters, no / ? # or \\")
+        if not _PUBLISHED.fullmatch(name) or name in (".", ".."):  # no client asks for an address with such a part
+            raise Problem(
+                "BadRequestInvalidPublishName",
+                "a published name has 1 to 256 characters, no / ? # or \\, and not . or ..",
+            )
         if not resource.strip():
             raise Problem("BadRequestInvalidPublishTarget", "say where to publish to: any predictionId will do here")
         with self._store.change() as change:

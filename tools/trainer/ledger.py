@@ -118,6 +118,7 @@ class Ledger:
                 "UPDATE iterations SET status = ?, why = ?, modified = ? WHERE status = ?",
                 [FAILED, INTERRUPTED, now_text(), TRAINING],
             )
+            change.run("DELETE FROM projects WHERE status = 'Importing'")  # nobody was told of such a copy
         return [to_iteration(row) for row in rows]
 
     def projects(self) -> list[str]:

@@ -117,7 +117,15 @@ class Predictions:
     def keep(self, answer: Answered, image: bytes) -> None:
         """Store an answer with its image. Raises Problem."""
         self._files.keep(answer.project, answer.id, image, PREDICTIONS)
+        try:
+            self._remember(answer)
+        except Problem:
+            self._files.forget(answer.project, [answer.id], PREDICTIONS)
+            raise
+
+    def _remember(self, answer: Answered) -> None:
         with self._store.change() as change:
+            get_project(change, answer.project)  # it may be deleted while a model is being asked
             change.run(
                 "INSERT INTO predictions (id, project, iteration, domain, application, created, answer, uncertainty) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",

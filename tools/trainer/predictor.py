@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from classifier.decoding import decode
+from classifier.decoding import TOO_LONG
 from classifier.model import Model, load
 from classifier.room import Room
 from ripeloop.errors import BadImage, BadModel
+from ripeloop.prediction import Prediction
 from trainer.errors import Problem
 from trainer.files import MODEL, Files
 from trainer.iterations import Iteration, Iterations, TrainedTag
-from trainer.uploads import well_shaped
+from trainer.uploads import size_of, well_shaped
+
+log = logging.getLogger(__name__)
 
 MODELS = 3  # kept loaded; each takes some 40 MB
 
@@ -40,7 +44,7 @@ class Predictor:
         """What the iteration says of the image, the likeliest tag first. Raises Problem."""
         model, tags = self._model(iteration)
         try:
-            answer = model.predict(image)
+            answer = _answer(model, image)
         except BadImage as error:
             raise Problem("BadRequestImageFormat", str(error)) from error
         except BadModel as error:
@@ -55,9 +59,10 @@ class Predictor:
         if len(image) > most:
             raise Problem("BadRequestImageSizeBytes", f"the image has more than {most} bytes: send a smaller one")
         try:
-            size = decode(image, self._room).size
+            size = size_of(image, self._room)
         except BadImage as error:
-            raise Problem("BadRequestImageFormat", str(error)) from error
+            code = "BadRequestImageDimensions" if error.kind == TOO_LONG else "BadRequestImageFormat"
+            raise Problem(code, str(error)) from error
         if not well_shaped(size):
             raise Problem("BadRequestImageAspectRatio", "the image is too narrow: its sides may differ 25 times")
 
@@ -73,11 +78,21 @@ class Predictor:
                 return self._loaded[iteration.id]
             path = self._files.iteration(iteration.project, iteration.id) / MODEL
             try:
-                model = load(path, room=self._room)
+                model = load(path, room=self._room, fast=True)
             except BadModel as error:
-                raise Problem("ErrorPredictionModelNotFound", f"{error}; train again") from error
+                log.error("the model of iteration %s cannot be loaded: %s", iteration.id, error)
+                words = "the iteration's model is lost or damaged, the log says more; train again"
+                raise Problem("ErrorPredictionModelNotFound", words) from error
             tags = tuple(tag for tag in self._iterations.tags(iteration.id) if tag.place is not None)
             self._loaded[iteration.id] = model, tags
             while len(self._loaded) > MODELS:
                 self._loaded.popitem(last=False)
             return model, tags
+
+
+def _answer(model: Model, image: bytes) -> tuple[Prediction, ...]:
+    """What the model says of the image as it is; only one too large to be decoded whole is decoded smaller."""
+    try:
+        return model.predict(image, exact=True)
+    except BadImage:
+        return model.predict(image)

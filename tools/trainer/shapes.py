@@ -56,7 +56,7 @@ class Shapes:
         shape: Json = {
             "id": project.id,
             "name": project.name,
-            "description": project.description,
+            "description": project.description or "",
             "settings": {
                 "domainId": project.domain,
                 "classificationType": project.kind,
@@ -184,7 +184,7 @@ def tag(tag: Tag) -> Json:
     return {
         "id": tag.id,
         "name": tag.name,
-        "description": tag.description,
+        "description": tag.description or "",
         "type": tag.type,
         "imageCount": tag.images,
     }

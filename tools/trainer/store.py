@@ -82,7 +82,9 @@ class Store:
         try:
             with self._lock, self._db.atomic() as db:
                 yield Transaction(db)
-        except sqlite3.OperationalError as error:
+        except sqlite3.IntegrityError as error:
+            raise Problem("NotFound", "what this belongs to was deleted meanwhile: list what there is") from error
+        except sqlite3.DatabaseError as error:
             raise Problem("ErrorUnknown", f"the trainer's disk does not take it ({error}): is it full?") from error
 
     @contextmanager
@@ -91,7 +93,7 @@ class Store:
         try:
             with self._looking, self._seen.atomic() as db:
                 yield Transaction(db)
-        except sqlite3.OperationalError as error:
+        except sqlite3.DatabaseError as error:
             raise Problem("ErrorUnknown", f"the trainer's disk cannot be read ({error}): is it well?") from error
 
     def rows(self, query: str, values: Sequence[Any] = ()) -> list[Row]:

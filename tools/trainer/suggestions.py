@@ -6,10 +6,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trainer.errors import Problem
+from trainer.errors import Problem, not_found
 from trainer.files import Files
 from trainer.images import Asked, Image, Images, Page
-from trainer.iterations import Iteration, Iterations
+from trainer.iterations import Iteration, Iterations, get_iteration
 from trainer.predictions import Answered, answered
 from trainer.predictor import Predictor
 from trainer.store import Store, marks
@@ -62,7 +62,10 @@ class Suggestions:
         for image in sorted(there, key=lambda one: ids.index(one.id)):
             answer = known.get(image.id)
             if answer is None:
-                data = self._files.image(project, image.id).read_bytes()
+                try:
+                    data = self._files.image(project, image.id).read_bytes()
+                except FileNotFoundError:
+                    raise not_found("Image", image.id) from None
                 answer = answered(found, self._predictor.scores(found, data))
                 self._keep(image.id, answer)
             answers.append(answer)
@@ -115,6 +118,9 @@ class Suggestions:
 
     def _keep(self, image: str, answer: Answered) -> None:
         with self._store.change() as change:
+            get_iteration(change, answer.project, answer.iteration)  # it, or all, may be deleted meanwhile
+            if not change.row("SELECT 1 FROM images WHERE id = ?", [image]):
+                raise not_found("Image", image)
             change.run(
                 "INSERT OR REPLACE INTO suggestions VALUES (?, ?, ?, ?, ?, ?)",
                 [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from unicodedata import category
 
 from trainer.errors import Problem, not_found
 from trainer.projects import MAX_DESCRIPTION, MAX_NAME, get_project, now_text, touch, unique
@@ -206,8 +207,9 @@ def _check(name: str, description: str | None, type_: str) -> None:
         raise Problem("BadRequestTagType", f"{type_}: a tag here is {REGULAR} or {NEGATIVE}")
     if not name.strip() or len(name) > MAX_NAME:
         raise Problem("BadRequestTagName", f"a tag's name has 1 to {MAX_NAME} characters")
-    if len(name.splitlines()) != 1 or name.startswith("\ufeff"):
-        raise Problem("BadRequestTagName", "a tag's name is one line of text: it becomes a line of labels.txt")
+    if len(name.splitlines()) != 1 or name.startswith("\ufeff") or any(category(letter) == "Cc" for letter in name):
+        words = "a tag's name is one line of text without control characters: it becomes a line of labels.txt"
+        raise Problem("BadRequestTagName", words)
     if len(description or "") > MAX_DESCRIPTION:
         raise Problem("BadRequestTagDescription", f"a description has at most {MAX_DESCRIPTION} characters")
 

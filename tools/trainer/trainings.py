@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -91,6 +92,10 @@ class Trainings:
             iteration = await asyncio.to_thread(self._ledger.in_training, id_)
             if iteration is not None:
                 await self._wanted(iteration)
+        except Problem as error:  # the disk
+            log.error("a training's end could not be noted: %s", error)
+            with contextlib.suppress(Problem):
+                await asyncio.to_thread(self._ledger.failed, id_, str(error))
         finally:
             self._progress.pop(id_, None)
 
@@ -106,7 +111,8 @@ class Trainings:
             log.info("%s is trained after %.1f s", iteration.name, seconds)
         except (JobFailed, OSError, Problem) as error:
             log.error("%s has failed: %s", iteration.name, error)
-            await asyncio.to_thread(self._ledger.failed, iteration.id, str(error), time.monotonic() - started)
+            why = str(error).replace(f"{self._files.folder}/", "")  # where it lies here is of no use to a client
+            await asyncio.to_thread(self._ledger.failed, iteration.id, why, time.monotonic() - started)
             await asyncio.to_thread(self._files.forget_iteration, iteration.project, iteration.id)
 
     async def _trained(self, iteration: Iteration) -> list[str]:

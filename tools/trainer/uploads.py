@@ -7,16 +7,16 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from classifier.decoding import MAX_SIDE, decode
+from classifier.decoding import TOO_LONG, opened
 from classifier.room import Room
 from ripeloop.errors import BadImage
 from ripeloop.prediction import image_id
 from trainer import tags as tagging
 from trainer.errors import Problem
 from trainer.files import Files
-from trainer.images import Asked, Image, Images, Page, check_metadata, describe
+from trainer.images import MAX_METADATA, Asked, Image, Images, Page, check_metadata, describe, metadata_of
 from trainer.projects import Project, get_project, now_text, touch
-from trainer.store import Store, Transaction, marks
+from trainer.store import Store, Transaction
 
 log = logging.getLogger(__name__)
 
@@ -50,10 +50,11 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
-class _Checked:
-    """An upload on its way: refused with a status, or with its SHA-256 and, if it was not known, its size."""
+class Checked:
+    """An upload on its way, without its bytes: refused with a status, or with its SHA-256 and, if new, its size."""
 
-    upload: Upload
+    source: str
+    tags: tuple[str, ...] = ()
     status: str = OK
     id: str = ""
     sha256: str = ""
@@ -72,52 +73,41 @@ class Uploads:
     def add(self, project: str, uploads: Sequence[Upload], metadata: Mapping[str, str] | None = None) -> list[Result]:
         """Add all that can be added, one result for each in their order. Raises Problem."""
         check_metadata(metadata or {})
-        known = self._known(project, uploads)
-        checked = [self._check(project, upload, known) for upload in uploads]
+        return self.finish(project, [self.check(project, upload) for upload in uploads], metadata or {})
+
+    def check(self, project: str, upload: Upload) -> Checked:
+        """Look at one image, and store its file where it is new; `finish` is to follow. Raises Problem."""
+        sha256 = image_id(upload.data or b"")
+        if upload.data is not None and self._is_known(project, sha256):
+            return Checked(upload.source, upload.tags, sha256=sha256)
+        try:
+            status, size = _looked_at(upload, self._room)
+            id_ = str(uuid.uuid4())
+            if size is not None:
+                self._files.keep(project, id_, upload.data or b"")
+        except Problem as problem:
+            log.error("%s", problem)
+            return Checked(upload.source, upload.tags, "ErrorStorage")
+        return Checked(upload.source, upload.tags, status, id_, sha256, size)
+
+    def finish(self, project: str, checked: Sequence[Checked], metadata: Mapping[str, str]) -> list[Result]:
+        """Remember what was checked, one result for each in their order. Raises Problem."""
         with self._store.change() as change:
             found = get_project(change, project)
-            adding = _Adding(change, found, metadata or {})
+            adding = _Adding(change, found, metadata)
             results = [adding.add(one) for one in checked]
             touch(change, project)
         kept = {result.id for result in results}
         self._files.forget(project, [one.id for one in checked if one.size and one.id not in kept])
         return self._with_images(project, results)
 
-    def _known(self, project: str, uploads: Sequence[Upload]) -> set[str]:
-        """The SHA-256 of those uploads that the project has already. Raises Problem."""
-        hashes = [image_id(one.data) for one in uploads if one.data]
+    def _is_known(self, project: str, sha256: str) -> bool:
+        """Whether the project has that image. Raises Problem."""
         with self._store.look() as now:
             get_project(now, project)
-            return {
-                row["sha256"]
-                for row in now.rows(
-                    f"SELECT sha256 FROM images WHERE project = ? AND deleted = 0 AND sha256 IN ({marks(hashes)})",  # noqa: S608
-                    [project, *hashes],
-                )
-            }
-
-    def _check(self, project: str, upload: Upload, known: set[str]) -> _Checked:
-        """Look at the image, and store its file where it is new."""
-        if upload.data is None:
-            return _Checked(upload, upload.why)
-        if len(upload.data) > MAX_BYTES:
-            return _Checked(upload, "ErrorImageSize")
-        sha256 = image_id(upload.data)
-        if sha256 in known:
-            return _Checked(upload, sha256=sha256)
-        try:
-            size = decode(upload.data, self._room).size
-        except BadImage:
-            return _Checked(upload, "ErrorImageFormat")
-        if not well_shaped(size):
-            return _Checked(upload, "ErrorImageDimensions")
-        id_ = str(uuid.uuid4())
-        try:
-            self._files.keep(project, id_, upload.data)
-        except Problem as problem:
-            log.error("%s", problem)
-            return _Checked(upload, "ErrorStorage")
-        return _Checked(upload, id=id_, sha256=sha256, size=size)
+            return bool(
+                now.row("SELECT 1 FROM images WHERE project = ? AND deleted = 0 AND sha256 = ?", [project, sha256])
+            )
 
     def _with_images(self, project: str, results: Sequence[Result]) -> list[Result]:
         ids = tuple({one.id for one in results if one.id})
@@ -126,8 +116,14 @@ class Uploads:
 
 
 def well_shaped(size: tuple[int, int]) -> bool:
-    """Whether Custom Vision takes an image of that width and height."""
-    return max(size) <= MAX_SIDE and max(size) <= MAX_RATIO * min(size)
+    """Whether Custom Vision takes an image of that shape."""
+    return max(size) <= MAX_RATIO * min(size)
+
+
+def size_of(image: bytes, room: Room) -> tuple[int, int]:
+    """Width and height of the upright image, all of which was looked at. Raises BadImage."""
+    with opened(image, room, enough=lambda _: (1, 1)) as source:  # a large JPEG in little memory
+        return source.size
 
 
 def check_batch(uploads: int, tags: int) -> None:
@@ -138,6 +134,19 @@ def check_batch(uploads: int, tags: int) -> None:
         raise Problem("BadRequestExceededBatchSize", f"a batch has at most {MAX_BATCH} images: send several")
     if tags > MAX_BATCH_TAGS:
         raise Problem("BadRequestExceededBatchSize", f"a batch has at most {MAX_BATCH_TAGS} tags: send several")
+
+
+def _looked_at(upload: Upload, room: Room) -> tuple[str, tuple[int, int] | None]:
+    """What stands in the way, or OK and the image's size."""
+    if upload.data is None:
+        return upload.why, None
+    if len(upload.data) > MAX_BYTES:
+        return "ErrorImageSize", None
+    try:
+        size = size_of(upload.data, room)
+    except BadImage as error:
+        return "ErrorImageDimensions" if error.kind == TOO_LONG else "ErrorImageFormat", None
+    return (OK, size) if well_shaped(size) else ("ErrorImageDimensions", None)
 
 
 class _Adding:
@@ -151,17 +160,17 @@ class _Adding:
         row = change.row("SELECT count(*) AS n FROM images WHERE project = ? AND deleted = 0", [project.id])
         self._left = MAX_IMAGES - int(row["n"] if row else 0)
 
-    def add(self, one: _Checked) -> Result:
+    def add(self, one: Checked) -> Result:
         if one.status != OK:
-            return Result(one.upload.source, one.status)
+            return Result(one.source, one.status)
         there = self._change.row(
             "SELECT id FROM images WHERE project = ? AND deleted = 0 AND sha256 = ?", [self._project.id, one.sha256]
         )
         had = tagging.tags_of(self._change, there["id"]) if there else []
-        new = [tag for tag in dict.fromkeys(one.upload.tags) if tag not in had]
-        refused = self._refused(one, had, new, is_new=there is None)
+        new = [tag for tag in dict.fromkeys(one.tags) if tag not in had]
+        refused = self._refused(one, had, new, there["id"] if there else None)
         if refused:
-            return Result(one.upload.source, refused)
+            return Result(one.source, refused)
         id_ = there["id"] if there else one.id
         if one.size and not there:
             self._change.run(
@@ -171,13 +180,15 @@ class _Adding:
             self._left -= 1
         tagging.give(self._change, id_, new)
         describe(self._change, id_, self._metadata)
-        return Result(one.upload.source, DUPLICATE if there else OK, id_)
+        return Result(one.source, DUPLICATE if there else OK, id_)
 
-    def _refused(self, one: _Checked, had: Sequence[str], new: Sequence[str], *, is_new: bool) -> str | None:
+    def _refused(self, one: Checked, had: Sequence[str], new: Sequence[str], there: str | None) -> str | None:
         """The status of what cannot be added."""
-        if is_new and one.size is None:
+        if there is None and one.size is None:
             return "ErrorUnknown"  # somebody deleted it between two looks
-        if is_new and self._left <= 0:
+        if there is None and self._left <= 0:
+            return "ErrorLimitExceed"
+        if there is not None and len(metadata_of(self._change, there) | dict(self._metadata)) > MAX_METADATA:
             return "ErrorLimitExceed"
         if any(tag not in self._types for tag in new):
             return "ErrorInvalidTag"
