@@ -397,6 +397,17 @@ async def test_an_unknown_api_version_is_said_at_the_start() -> None:
             pass
 
 
+@pytest.mark.parametrize("host", ["a..blob.core.windows.net", "a" * 70 + ".net"])
+async def test_a_host_that_cannot_be_is_denied_by_each_call_and_the_secret_is_kept(host: str) -> None:
+    async with open_blobs(f"https://{host}/samples?sp=c&sig=c2VjcmV0", "samples") as blobs:
+        with pytest.raises(Denied, match="address cannot be used") as caught:
+            await blobs.put("a", BANANA)
+        with pytest.raises(Denied):
+            await blobs.get("a")
+    assert "c2VjcmV0" not in str(caught.value)
+    assert caught.value.kind == "settings"
+
+
 # -- what is wrong, by its kind
 
 

@@ -119,6 +119,20 @@ def test_a_day_of_a_budget_is_the_local_date_whatever_the_clocks_do() -> None:
     assert starts(datetime(2026, 11, 23, 0, 10, tzinfo=berlin))[2] == datetime(2026, 11, 22, 23, tzinfo=UTC)
 
 
+def test_the_day_of_a_clock_change_begins_at_its_midnight(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        for noon, midnight in (
+            (datetime(2027, 3, 28, 10, tzinfo=UTC), datetime(2027, 3, 27, 23, tzinfo=UTC)),
+            (datetime(2026, 10, 25, 10, tzinfo=UTC), datetime(2026, 10, 24, 22, tzinfo=UTC)),
+        ):
+            assert starts(noon.astimezone())[2] == midnight
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
 def test_images_are_held_only_while_a_budget_is_set() -> None:
     assert held_from(Rules(), short=False, now=MONDAY) is None
     assert held_from(Rules(max_per_day=1, hold_minutes=0), short=False, now=MONDAY) is None
@@ -145,6 +159,13 @@ def test_the_nearest_look_is_that_of_the_same_camera_tag_and_time() -> None:
     assert recent.nearest("", "left", "ripe", MONDAY, 10) is None
     recent.forget({"a"})
     assert recent.nearest(dhash(7), "left", "ripe", MONDAY, 10) is None
+
+
+def test_no_time_is_too_far_away_to_be_compared() -> None:
+    recent = Recent()
+    recent.add("a", dhash(0), "left", "ripe", MONDAY)
+    assert recent.nearest(dhash(0), "left", "ripe", datetime.max.replace(tzinfo=UTC), 10) is None
+    assert recent.nearest(dhash(0), "left", "ripe", datetime.min.replace(tzinfo=UTC), 10) is None
 
 
 def test_looks_take_a_bounded_room_and_a_bounded_time() -> None:

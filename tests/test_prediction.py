@@ -84,6 +84,7 @@ def line(**fields):
         pytest.param(line(capturedAt="0001-01-01T00:00:00+14:00"), id="before the year 1"),
         pytest.param(line(capturedAt="9999-12-31T23:59:59-14:00"), id="after the year 9999"),
         pytest.param(line(capturedAt="0900-01-01T00:00:00Z"), id="the year 900"),
+        pytest.param(line(capturedAt="9999-12-31T23:59:59Z"), id="the year 9999"),
         pytest.param(line(capturedAt=1764), id="a time that is no text"),
         pytest.param(line(reason=""), id="no reason"),
         pytest.param(line(reason="r" * 65), id="a long reason"),

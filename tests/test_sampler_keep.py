@@ -333,10 +333,12 @@ async def test_a_read_only_index_is_said_once_and_nothing_is_lost(site: Site, ca
     assert "spool: well again" in caplog.text
 
 
-async def test_where_nothing_is_left_to_evict_it_is_said_once_and_the_module_goes_on(site: Site, caplog: Any) -> None:
+async def test_where_nothing_is_left_to_evict_it_is_said_once_and_the_module_goes_on(
+    site: Site, tmp_path: Path, caplog: Any
+) -> None:
     site.flag(1)
     await site.inbox().empty()
-    retention = site.retention(free=lambda: 0)
+    retention = site.retention(free=lambda: -len(list(tmp_path.rglob("*.png"))) * 100)
     for _ in range(3):
         await retention.make_room()
     assert told(site.outbox) == {"flagged": 1, "kept": 1, "evicted": {"disk": 1}}

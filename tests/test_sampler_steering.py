@@ -24,6 +24,7 @@ from ripeloop.errors import Offline
 from ripeloop.hub import Message
 from ripeloop.prediction import Flagged, Prediction, image_id
 from ripeloop.spool import Spool
+from ripeloop.twin import patched
 from sampler.__main__ import main
 from sampler.cloud import Cloud
 from sampler.credential import Credential, Credentials
@@ -37,7 +38,7 @@ from sampler.pause import Pause
 from sampler.sample import Sample
 from sampler.steering import KNOBS, Steering, Wheel, steer
 from sampler.summary import status, tell
-from sampler.trouble import LOCAL_STORE, Troubles
+from sampler.trouble import KINDS, LOCAL_BLOB, LOCAL_STORE, SPOOL_FILE, Troubles
 from sampler.upload import Standing, Uploader
 
 DOCS = Path(__file__).parents[1] / "docs" / "METRICS.md"
@@ -189,7 +190,7 @@ async def test_a_summary_is_told_when_something_changed_and_troubles_that_end_le
         await until(lambda: len(hub.posted) == 2)
     reported = hub.reported[-1]
     assert reported["counters"]["uploaded"] == 1
-    assert reported["counters"]["dropped"] == {"budget": 2}
+    assert known(reported["counters"]["dropped"]) == {"budget": 2}
     assert reported["uploading"] == {
         "online": True,
         "closed": "window",
@@ -197,10 +198,33 @@ async def test_a_summary_is_told_when_something_changed_and_troubles_that_end_le
         "words": "later",
         "credential_expires": "soon",
     }
-    assert reported["trouble"] == {"spool": None}
-    assert hub.reported[0]["trouble"] == {"spool": "is away"}
+    assert known(reported["trouble"]) == {}
+    assert known(hub.reported[0]["trouble"]) == {"spool": "is away"}
     assert json.loads(hub.posted[-1])["uploaded_bytes"] == 9
     assert len(json.dumps(reported)) < 2000
+
+
+def known(section: Mapping[str, Any]) -> dict[str, Any]:
+    """What the twin holds of it; null removes."""
+    return patched({}, section)
+
+
+async def test_what_an_earlier_life_told_leaves_the_twin_where_it_is_no_longer_so() -> None:
+    hub = SmallHub()
+    reasons = {"near_duplicate": 5, "quota_tag": 1}
+    before = status(Counters(dropped=reasons, evicted={"disk": 2}), QUIET, dict.fromkeys(KINDS, "is away"))
+    now = status(Counters(dropped={"budget": 1}), QUIET, {})
+    twin: dict[str, Any] = {}
+    for current in (before, now):
+
+        async def told(current: dict[str, Any] = current) -> dict[str, Any]:
+            return current
+
+        async with running(tell(hub, told, 60)):
+            await until(lambda: hub.reported)
+        twin = patched(twin, hub.reported.pop())
+    assert twin["counters"]["dropped"] == {"budget": 1}
+    assert twin["counters"]["evicted"] == twin["trouble"] == {}
 
 
 # -- the direct methods and the credential
@@ -329,6 +353,7 @@ async def test_a_bad_credential_is_refused_with_its_reason_and_the_old_one_is_ke
         ({"address": azurite_cloud.sas_url(container, lasts=-timedelta(hours=1))}, 403, "expired at"),
         ({"address": azurite_cloud.sas_url(container, "r")}, 403, "does not allow"),
         ({"address": azurite_cloud.sas_url("missing" + container[1:])}, 403, "does not exist"),
+        ({"address": "https://account..blob.core.windows.net/samples?sig=A"}, 403, "address cannot be used"),
         ({"address": broken}, 403, "turns the credential away"),
         ({"address": good.replace(f":{azurite_cloud.port}", ":1")}, 503, "refuses connections"),
     ]
@@ -386,6 +411,10 @@ async def test_flush_may_try_what_was_set_aside_again(module: Module, tmp_path: 
     module.outbox.refused(one.id, "poison", None)
     await module.ask("flush")
     assert module.outbox.counters().set_aside == 1
+    module.pause.begin("")
+    assert (await module.methods.flush({"set_aside": True}))[0] == 409
+    assert module.outbox.counters().set_aside == 1  # refused is refused
+    module.pause.end()
     await module.ask("flush", {"set_aside": True})
     assert module.outbox.counters().waiting == 1
 
@@ -482,5 +511,7 @@ async def test_ready_means_that_one_more_image_would_be_kept(module: Module) -> 
         module.troubles.say(LOCAL_STORE, "is away")
         assert await asked("/readyz") == (503, {"status": "in trouble", "trouble": {LOCAL_STORE: "is away"}})
         module.troubles.say(LOCAL_STORE, "")
+        for one in (LOCAL_BLOB, SPOOL_FILE):
+            module.troubles.say(one, "cannot be read")
         module.pause.begin("")
         assert (await asked("/readyz"))[0] == 200

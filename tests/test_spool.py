@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -83,6 +84,20 @@ def test_a_damaged_file_is_told_and_set_aside_not_lost(tmp_path, damage):
         spool.take(id_)
     assert spool.set_aside(id_).exists()
     assert spool.ids() == []
+
+
+def test_a_file_or_a_record_beyond_all_bounds_is_refused_before_it_is_read(tmp_path):
+    spool, id_ = Spool(tmp_path), image_id(b"an image")
+    path = tmp_path / f"{id_}.sample"
+    with path.open("wb") as file:
+        file.truncate(20 * 2**30)  # takes no room
+    with pytest.raises(BadRecord, match="are the most"):
+        spool.take(id_)
+    many = tuple(Prediction(f"{n}" + "x" * 1000, 0.1) for n in range(1000))
+    path.unlink()
+    spool.put(replace(flagged(b"an image"), predictions=many), b"an image")
+    with pytest.raises(BadRecord):
+        spool.take(id_)
 
 
 def test_what_is_no_image_is_left_alone_and_counts_for_nothing(tmp_path):

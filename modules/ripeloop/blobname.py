@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from urllib.parse import quote
 
 from ripeloop.errors import Refused
 
@@ -13,6 +14,9 @@ METADATA_SUFFIX = ".meta.json"
 
 # printable ASCII; a segment is at most 200 characters, is not empty and starts with no dot
 _SEGMENT = re.compile(r"(?!\.)[ -.0-\[\]-~]{1,200}")
+# what stands in a segment that is made of any word; all else is escaped with %
+_SAFE = "".join(set(map(chr, range(0x20, 0x7F))) - set("/\\?#%"))
+
 _KEY = re.compile(r"[a-z_][a-z0-9_]*")
 _VALUE = re.compile(r"[!-~]([ -~]*[!-~])?")
 
@@ -35,6 +39,12 @@ def is_name(name: str) -> bool:
     segments = name.split("/")
     fits = len(name) <= 800 and not name.endswith(METADATA_SUFFIX)
     return fits and all(_SEGMENT.fullmatch(segment) for segment in segments)
+
+
+def segment(word: str) -> str:
+    """`word` as one segment of a name: `%` escapes what a segment cannot hold; the same word gives the same segment."""
+    safe = quote(word, safe=_SAFE)[:128].strip(" ")
+    return ("%2E" + safe[1:] if safe.startswith(".") else safe) or "device"
 
 
 def check_name(name: str) -> None:

@@ -234,6 +234,10 @@ class AzureBlobs:
             raise silent() from error
         except AzureError as error:
             raise in_our_words(error, self._sas, datetime.now(UTC)) from error
+        except ValueError as error:  # a host or port that no request can be made of, as in https://acct..blob
+            raise Denied(
+                f"the blob store's address cannot be used ({type(error).__name__}): correct it", kind="settings"
+            ) from None
 
     async def _make_container(self) -> None:
         try:

@@ -13,6 +13,7 @@ from ripeloop.errors import BadRecord
 
 MAX_TEXT = 1024  # characters of a tag, a model's version, a content type
 FIRST_YEAR = 1970  # a clock that was never set starts here
+LAST_YEAR = 2199  # later ones come of damage: no clock says so by itself
 ROUNDING = 0.01  # a probability may be this far outside of 0 to 1: models of half precision are
 
 MAX_CAMERA = 64  # characters
@@ -119,8 +120,8 @@ def _image_id(value: object) -> str:
 
 def _moment(value: str) -> datetime:
     moment = parse_time(value)
-    if moment.year < FIRST_YEAR:
-        raise ValueError(f"{value!r} is before there were cameras like ours")
+    if not FIRST_YEAR <= moment.year <= LAST_YEAR:
+        raise ValueError(f"{value!r} is no time of cameras like ours")
     return moment
 
 

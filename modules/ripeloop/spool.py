@@ -24,7 +24,8 @@ log = logging.getLogger(__name__)
 SUFFIX = ".sample"
 RECOUNT_SECONDS = 5.0
 STALE_SECONDS = 3600.0
-MAX_RECORD_BYTES = 4 * 1024 * 1024
+MAX_RECORD_BYTES = 512 * 1024  # hundreds of tags; a record becomes many times as much memory
+MAX_FILE_BYTES = 64 * 1024 * 1024  # no image that a model looks at comes near
 
 _NAME = re.compile(r"[0-9a-f]{64}\.sample")
 
@@ -100,10 +101,14 @@ class Spool:
     def take(self, id_: str) -> tuple[Flagged, bytes]:
         """The record and the image of `id_`; they stay until `remove`. Raises NotFound, BadRecord."""
         try:
-            line, found, image = self._path(id_).read_bytes().partition(b"\n")
+            with self._path(id_).open("rb") as file:
+                if (size := os.fstat(file.fileno()).st_size) > MAX_FILE_BYTES:
+                    raise BadRecord(f"the spool file of {id_} has {size} bytes, and {MAX_FILE_BYTES} are the most")
+                line = file.readline(MAX_RECORD_BYTES)
+                image = file.read(MAX_FILE_BYTES)
         except FileNotFoundError:
             raise NotFound(f"the spool holds no image {id_}") from None
-        if not found or image_id(image) != id_:
+        if not line.endswith(b"\n") or image_id(image) != id_:
             raise BadRecord(f"the spool file of {id_} is damaged")
         flagged = Flagged.from_json(line)
         if flagged.id != id_:

@@ -31,6 +31,7 @@ from sampler.settings import LOCAL_API_VERSION, Settings
 from sampler.steering import KNOBS, Knob, Steering, Wheel
 from sampler.summary import status, tell
 from sampler.trouble import Troubles
+from sampler.unreadable import Unreadable
 from sampler.upload import Uploader
 from sampler.why import Facts, why
 
@@ -56,7 +57,8 @@ async def sample(settings: Settings) -> None:
         if not cloud.is_set:
             log.warning("without --cloud-blobs everything is kept here, to be uploaded when it is set")
         wheel, pause = Wheel(settings.steering), Pause(settings.state / "paused")
-        uploader = Uploader(outbox, spool, local, cloud, steering=wheel.now, pause=pause)
+        unreadable = Unreadable(outbox, troubles)
+        uploader = Uploader(outbox, spool, local, cloud, steering=wheel.now, pause=pause, unreadable=unreadable)
 
         async def current() -> dict[str, Any]:
             counters = await asyncio.to_thread(outbox.counters)
@@ -75,7 +77,9 @@ async def sample(settings: Settings) -> None:
         inbox = Inbox(
             spool, outbox, local, device=hub.device, steering=wheel.now, kept=uploader.wake, troubles=troubles
         )
-        retention = Retention(outbox, spool, local, steering=wheel.now, state=settings.state, troubles=troubles)
+        retention = Retention(
+            outbox, spool, local, steering=wheel.now, state=settings.state, troubles=troubles, unreadable=unreadable
+        )
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         tasks.create_task(inbox.run(settings.scan_seconds))
         tasks.create_task(uploader.run())

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 from ripeloop.blobs import Blobs
+from ripeloop.errors import Denied, Refused
+from sampler.sample import Sample
 
 Opening = Callable[[], AbstractAsyncContextManager[Blobs]]
 
@@ -61,3 +64,19 @@ class _Open:
         if self.left and self.users == 0 and self._stack is not None:
             stack, self._stack = self._stack, None
             await stack.aclose()
+
+
+async def check_ours(cloud: Blobs, sample: Sample, image: bytes) -> None:
+    """The name was there before: is it this image? Raises Refused where it is another, Offline.
+
+    A credential that may not list cannot tell, and the name is the digest of the image: then it is taken to be ours.
+    """
+    try:
+        found = [blob async for blob in cloud.list(sample.blob) if blob.name == sample.blob]
+    except Denied:
+        return
+    if not found:
+        raise Refused("the cloud says that it has the image, and does not list it", kind="not_listed")
+    digest = hashlib.md5(image, usedforsecurity=False).digest()
+    if found[0].size != len(image) or found[0].md5 not in (b"", digest):
+        raise Refused("the cloud holds other bytes under this image's name: delete them there", kind="other_bytes")

@@ -1,5 +1,6 @@
 """The disk never fills: what is least useful goes first, and is counted.
 
+A disk that gets no emptier by it gets little more: the store may lie on another one, or give its room back much later.
 In this order: what the cloud has already, then the sure before the unsure and the alike before the unlike, audit
 samples last. A row is marked before its copies go, so a kill in between leaves garbage that is found again, never a
 promise without an image.
@@ -9,14 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ripeloop import disk
 from ripeloop.blobs import Blobs
-from ripeloop.errors import Offline
+from ripeloop.errors import BadRecord, NotFound, Offline
 from ripeloop.spool import Spool
+from sampler.ballast import Ballast
 from sampler.outbox import Outbox
 from sampler.sample import Sample
 from sampler.steering import Steering
@@ -26,9 +28,10 @@ QUOTA = "quota"
 DISK = "disk"
 
 PAGE = 100
+FIRST_PAUSE, LONGEST_PAUSE = 60.0, 24 * 3600.0  # seconds
+LATE = 15 * 60.0  # seconds after which room that was given up has come free, or never will: Azurite takes ten minutes
 SLACK = 0.02  # of the quota: once full, not every image shall begin an eviction
 BLOCK = 4096
-BALLAST_BYTES = 4 * 1024 * 1024  # what marking a page of rows may take at most, many times over
 
 FOREVER = datetime(9000, 1, 1, tzinfo=UTC)
 
@@ -40,29 +43,6 @@ def bytes_to_free(*, used: int, free: int, max_bytes: int, free_bytes: int) -> t
     if max_bytes and used > max_bytes:
         return used - int(max_bytes * (1 - SLACK)), QUOTA
     return 0, ""
-
-
-class Ballast:
-    """Some room of our own, for a full disk: given back, the index can be told what is evicted."""
-
-    def __init__(self, path: Path, size: int = BALLAST_BYTES) -> None:
-        self._path = path
-        self._size = size
-
-    def fill(self) -> None:
-        """Take the room, where the disk has it."""
-        try:
-            if not self._path.exists():
-                disk.write_whole(self._path, os.urandom(self._size))  # zeros may take no room
-        except OSError:
-            self.release()
-
-    def release(self) -> None:
-        """Give the room back."""
-        try:
-            self._path.unlink(missing_ok=True)
-        except OSError:
-            return  # a read-only disk: nothing can be given back
 
 
 class Evictor:
@@ -86,14 +66,30 @@ class Evictor:
         self._troubles = troubles
         self._ballast = ballast
         self._free = free or (lambda: free_bytes(spool.folder))
+        self._pause = FIRST_PAUSE
+        self._not_before = self._owed_until = 0.0
+        self._owed = 0
 
     async def make_room(self) -> None:
-        """Evict until there is room, or nothing is left to evict. Raises Offline, Refused, OSError."""
+        """Evict until there is room, nothing is left, or it shows no effect. Raises Offline, Refused, OSError.
+
+        Without an effect the next try waits: a minute, then twice as long each time, a day at most.
+        What was given up meanwhile is credited.
+        """
         await self._sweep()
         while (wanted := await asyncio.to_thread(self._wanted))[0]:
-            if not await self._give_up(*wanted):
-                self._troubles.say(DISK_FULL, f"{wanted[0]} bytes too few are free, and nothing is left to evict")
+            size, reason = wanted
+            if reason == DISK and (size := self._still_wanted(size)) <= 0:
                 return
+            given, freed = await self._give_up(size, reason)
+            if not given:
+                self._troubles.say(DISK_FULL, f"{size} bytes too few are free, and nothing is left to evict")
+                return
+            if reason == DISK and freed < given / 2:  # others write to this disk, too
+                self._wait(size, given)
+                return
+            self._owed = 0
+        self._pause, self._not_before, self._owed = FIRST_PAUSE, 0.0, 0
         self._troubles.say(DISK_FULL, "")
         if self._ballast is not None:
             await asyncio.to_thread(self._ballast.fill)
@@ -101,20 +97,39 @@ class Evictor:
     def _wanted(self) -> tuple[int, str]:
         steering = self._steering()
         used = self._outbox.counters().local_bytes + self._spool.usage()[0]
+        if steering.max_bytes and used > steering.max_bytes:
+            used -= self._outbox.bytes_here(self._spool.ids())  # the second copies go by themselves, once proven
         return bytes_to_free(used=used, free=self._free(), max_bytes=steering.max_bytes, free_bytes=steering.free_bytes)
 
-    async def _give_up(self, size: int, reason: str) -> int:
-        """Let go of about `size` bytes at most a page at once; how many samples went."""
+    async def _give_up(self, size: int, reason: str) -> tuple[int, int]:
+        """Let go of about `size` bytes, at most a page at once; how many that were, and how many more are free."""
         if uploaded := _enough(
             await asyncio.to_thread(self._outbox.expired, FOREVER, PAGE), size, blocks=reason == DISK
         ):
-            await self._delete(uploaded)  # the cloud has them: no row has to change first
-            return len(uploaded)
+            return await self._delete(uploaded)  # the cloud has them: no row has to change first
         evicted = _enough(await asyncio.to_thread(self._outbox.evictable, PAGE), size, blocks=reason == DISK)
         if evicted:
             await self._mark([sample.id for sample in evicted], reason)
-            await self._delete(evicted)
-        return len(evicted)
+        return await self._delete(evicted)
+
+    def _still_wanted(self, size: int) -> int:
+        """What of `size` was not given up before without an effect; nothing while we wait for that effect."""
+        now = time.monotonic()
+        if now < self._not_before:
+            return 0
+        return size - self._owed if now < self._owed_until else size
+
+    def _wait(self, size: int, given: int) -> None:
+        self._troubles.say(
+            DISK_FULL,
+            f"{size} bytes too few are free, and giving up images of {given} bytes freed less than half of that: is "
+            "the local store on another disk, or does something else fill this one?",
+        )
+        now = time.monotonic()
+        self._owed = given + (self._owed if now < self._owed_until else 0)
+        self._owed_until = now + LATE
+        self._not_before = now + self._pause
+        self._pause = min(2 * self._pause, LONGEST_PAUSE)
 
     async def _mark(self, ids: Sequence[str], reason: str) -> None:
         try:
@@ -130,11 +145,23 @@ class Evictor:
         while left := await asyncio.to_thread(self._outbox.evicted_here, PAGE):
             await self._delete(left)
 
-    async def _delete(self, samples: Sequence[Sample]) -> None:
+    async def _delete(self, samples: Sequence[Sample]) -> tuple[int, int]:
+        """Delete all copies; the bytes they had, and how many more are free by it."""
+        before = self._free()
         for sample in samples:
             await self._local.delete(sample.blob)
-            await asyncio.to_thread(self._spool.remove, sample.id)
+            await asyncio.to_thread(self._remove_copy, sample)
+        freed = self._free() - before  # the index grows when it is told
         await asyncio.to_thread(self._outbox.freed, [sample.id for sample in samples])
+        return sum(sample.size for sample in samples), freed
+
+    def _remove_copy(self, sample: Sample) -> None:
+        """Remove the spool's copy of this very flagging; a later one of the same image is still to be counted."""
+        try:
+            if self._spool.record(sample.id).captured_at == sample.captured_at:
+                self._spool.remove(sample.id)
+        except (NotFound, BadRecord):
+            return  # a damaged one is set aside and counted by the inbox
 
 
 def free_bytes(folder: Path) -> int:

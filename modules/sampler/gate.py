@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, time, timedelta
+from datetime import datetime, time
 
 from sampler.steering import Steering
-from sampler.window import window
+from sampler.window import by_the_clock, window
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ def reason_to_wait(
 
 def budget_is_spent(steering: Steering, local: datetime) -> Closed:
     """Nothing more goes out on the local day of `local`."""
-    midnight = datetime.combine(local.date() + timedelta(days=1), time.min, local.tzinfo)
+    midnight = by_the_clock(local, time.min, days=1)
     return Closed("budget", f"today's {steering.bytes_per_day} bytes (upload.bytes_per_day) are sent", midnight)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
@@ -21,7 +21,7 @@ from sampler.outbox import Kept, Known, Outbox
 from sampler.rebuild import rebuild
 from sampler.sample import Sample
 from sampler.steering import Steering
-from sampler.trouble import SPOOL, Troubles
+from sampler.trouble import SPOOL, SPOOL_FILE, Troubles
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +60,7 @@ class Inbox:
         self._troubles = troubles or Troubles()
         self._wake = asyncio.Event()
         self._strangers: set[str] = set()
+        self._doubtful: set[str] | None = None  # ids whose blob may be here without a row: who put it was killed
 
     def wake(self) -> None:
         """Look into the spool now."""
@@ -78,39 +79,46 @@ class Inbox:
         """Look at every image that waits in the spool; what cannot be kept now stays there."""
         try:
             await rebuild(self._outbox, self._local)  # first, or an image it knows would be kept a second time
-            trouble = await self._empty()
+            some = await self._empty()
         except (Offline, Refused, OSError) as error:
-            trouble = str(error)
-        self._troubles.say(SPOOL, trouble and f"images stay in the spool: {trouble}")
+            self._troubles.say(SPOOL, f"images stay in the spool: {error}")
+        else:
+            self._troubles.say(SPOOL, "")
+            self._troubles.say(SPOOL_FILE, some and f"some images stay in the spool: {some}")
 
     async def _empty(self) -> str:
         ids = await asyncio.to_thread(self._spool.ids)
         self._say_strangers(await asyncio.to_thread(self._spool.strangers))
         known = await asyncio.to_thread(self._outbox.known, ids)
-        safe = {id_: one for id_, one in known.items() if one.safe}
-        again = await asyncio.to_thread(self._free, safe)
+        if self._doubtful is None:
+            self._doubtful = set(ids)
+        again, trouble = await asyncio.to_thread(self._free, {id_: one for id_, one in known.items() if one.safe})
         new = [id_ for id_ in ids if id_ not in known or id_ in again]
-        trouble = ""
         while new:
             taken, new, odd = await asyncio.to_thread(self._take, new)
-            trouble = await self._handle(taken, known.keys()) or odd or trouble
+            trouble = await self._handle(taken, known) or odd or trouble
         await asyncio.to_thread(self._outbox.fold, datetime.now(UTC) - FOLD_AFTER, ids)
         return trouble
 
-    def _free(self, safe: dict[str, Known]) -> set[str]:
-        """Remove from the spool what is safe elsewhere; the ids that were flagged again instead."""
+    def _free(self, safe: dict[str, Known]) -> tuple[set[str], str]:
+        """Remove from the spool what is safe elsewhere; the ids that were flagged again instead, and what hinders."""
         again: set[str] = set()
+        trouble = ""
         for id_, known in safe.items():
             try:
-                if self._spool.record(id_).captured_at == known.captured_at:
-                    self._spool.remove(id_)
-                else:
+                if self._spool.record(id_).captured_at != known.captured_at:
                     again.add(id_)
+                    continue
             except NotFound:
                 continue
             except (BadRecord, OSError):
                 again.add(id_)  # whoever reads it whole says what is wrong
-        return again
+                continue
+            try:
+                self._spool.remove(id_)
+            except OSError as error:
+                trouble = f"the spool file of {id_} cannot be removed: {error}"
+        return again, trouble
 
     def _take(self, ids: list[str]) -> tuple[list[Taken], list[str], str]:
         """The first images of `ids`, the ids that are left, and what hinders just some of them."""
@@ -121,7 +129,7 @@ class Inbox:
                 return taken, ids[n:], trouble
             try:
                 taken.append(self._spool.take(id_))
-                size += len(taken[-1][1])
+                size += len(taken[-1][1]) + len(taken[-1][0].to_json())  # a record may be larger than its image
             except NotFound:
                 continue
             except (BadRecord, PermissionError) as error:
@@ -130,10 +138,15 @@ class Inbox:
                 trouble = f"the spool file of {id_} cannot be read: {error}"
         return taken, [], trouble
 
-    async def _handle(self, taken: Sequence[Taken], known: Collection[str]) -> str:
+    async def _handle(self, taken: Sequence[Taken], known: Mapping[str, Known]) -> str:
         """Keep or drop these; what hinders just some of them, if anything. Raises Offline, Denied."""
-        kept, dropped = await asyncio.to_thread(self._judge.judge, taken, known, datetime.now(UTC))
+        here = {id_ for id_, one in known.items() if not one.lost}
+        kept, dropped = await asyncio.to_thread(self._judge.judge, taken, here, datetime.now(UTC))
         images = {flagged.id: image for flagged, image in taken}
+        await self._delete_orphans(taken, {one.id for one in dropped} - known.keys())
+        await self._delete_lost([known[one.sample.id] for one in kept if one.sample.id in known])
+        doubtful = self._doubtful = self._doubtful or set()
+        doubtful.update(one.sample.id for one in kept)
         gate = asyncio.Semaphore(AT_ONCE)
         errors = await asyncio.gather(*(self._put(one.sample, images[one.sample.id], gate) for one in kept))
         stored = [one for one, error in zip(kept, errors, strict=True) if error is None]
@@ -145,10 +158,23 @@ class Inbox:
             raise
         finally:
             self._judge.settled(stored, gone)
+        doubtful.difference_update(one.sample.id for one in stored)
         await asyncio.to_thread(self._remove, images.keys() - {one.sample.id for one in kept})
         if stored:
             self._kept()
         return await asyncio.to_thread(self._explain, kept, errors)
+
+    async def _delete_orphans(self, taken: Sequence[Taken], dropped: Collection[str]) -> None:
+        """Delete the blobs of images that were put by one who was killed before their rows, and are now dropped."""
+        doubtful = (self._doubtful or set()) & set(dropped)
+        for flagged, image in taken:
+            if flagged.id in doubtful:
+                await self._local.delete(self._judge.sample(flagged, image).blob)
+
+    async def _delete_lost(self, lost: Sequence[Known]) -> None:
+        """Make sure that nothing is left of what is kept again: it may be there but damaged, and under another name."""
+        for one in lost:
+            await self._local.delete(one.blob)
 
     async def _put(self, sample: Sample, image: bytes, gate: asyncio.Semaphore) -> Offline | Refused | None:
         async with gate:

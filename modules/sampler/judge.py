@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 from ripeloop.prediction import Flagged, format_time
 from ripeloop.uncertainty import AUDIT
 from sampler.keep import Candidate, Decision, Rival, Rules, decide, places, top_tag
 from sampler.near import Recent
-from sampler.outbox import Dropped, Kept, Outbox
+from sampler.outbox import EVICTED, Dropped, Kept, Outbox
 from sampler.rivals import Rivals
 from sampler.sample import Sample
 
@@ -44,8 +44,7 @@ class Judge:
             flagged, at = one.flagged, format_time(one.flagged.captured_at)
             if self._outbox.was_dropped(flagged.id, at):
                 continue
-            nearest = recent.nearest(flagged.dhash, flagged.camera, one.tag, flagged.captured_at, rules.near_minutes)
-            candidate = replace(one, nearest=nearest)
+            candidate = replace(one, nearest=self._nearest(recent, one, rules))
             decision = decide(candidate, rules, spent, self._rivals.least_useful, local)
             if decision.dropped is not None:
                 dropped.append(Dropped(flagged.id, at, decision.dropped, now))
@@ -53,8 +52,12 @@ class Judge:
             recent.add(flagged.id, flagged.dhash, flagged.camera, one.tag, flagged.captured_at)
             spent.update(places(one.tag, flagged.reason, local))
             self._make_way(decision, spent)
-            kept.append(_kept(Sample.of(flagged, image, device=self._device, now=now), candidate, decision))
+            kept.append(_kept(self.sample(flagged, image, now), candidate, decision))
         return kept, dropped
+
+    def sample(self, flagged: Flagged, image: bytes, now: datetime | None = None) -> Sample:
+        """The sample this flagged image is when it is kept."""
+        return Sample.of(flagged, image, device=self._device, now=now or datetime.now(UTC))
 
     def settled(self, kept: Sequence[Kept], gone: Collection[str]) -> None:
         """The index has `kept`; `gone` are not kept after all, or no longer."""
@@ -65,6 +68,19 @@ class Judge:
             if sample.reason != AUDIT and sample.id not in gone:
                 tag = top_tag(sample.predictions)
                 self._rivals.add(Rival(sample.id, one.usefulness, sample.kept_at, tag, sample.reason))
+
+    def _nearest(self, recent: Recent, one: Candidate, rules: Rules) -> int | None:
+        """The bits to the nearest look; one that would make this a duplicate, but was evicted meanwhile, is forgotten.
+
+        The evictor works beside this judge and takes what it needs; nothing is a duplicate of what is gone.
+        """
+        flagged = one.flagged
+        look = flagged.dhash, flagged.camera, one.tag, flagged.captured_at, rules.near_minutes
+        while (found := recent.nearest_look(*look)) is not None and found[0] <= rules.near_distance:
+            if not any(state == EVICTED for _, state, _ in self._outbox.states_of([found[1]])):
+                break
+            recent.forget([found[1]])
+        return None if found is None else found[0]
 
     def _make_way(self, decision: Decision, spent: Counter[tuple[str, str]]) -> None:
         rival = decision.instead_of

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 
 from ripeloop.prediction import Flagged, Prediction
 from ripeloop.uncertainty import AUDIT, margin
@@ -155,7 +155,12 @@ def places(tag: str, reason: str, at: datetime) -> list[tuple[str, str]]:
 def starts(at: datetime) -> tuple[datetime, datetime, datetime]:
     """When the minute, the hour and the day of a local time began, in UTC."""
     minute = at.astimezone(UTC).replace(second=0, microsecond=0)
-    return minute, minute.replace(minute=0), at.replace(hour=0, minute=0, second=0, microsecond=0).astimezone(UTC)
+    midnight = datetime.combine(at.date(), time.min, at.tzinfo)
+    if at.utcoffset() == at.astimezone().utcoffset():
+        midnight = midnight.replace(
+            tzinfo=None
+        )  # in this machine's zone: the offset of now may not be that of midnight
+    return minute, minute.replace(minute=0), midnight.astimezone(UTC)
 
 
 def held_from(rules: Rules, *, short: bool, now: datetime) -> datetime | None:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, time
 
 from sampler.gate import fits
 from sampler.outbox import Outbox
+from sampler.window import by_the_clock
 
 
 def local_now() -> datetime:
@@ -17,7 +18,7 @@ def local_now() -> datetime:
 
 def day_begin(local: datetime) -> datetime:
     """The moment, in UTC, at which the day of the local time `local` began here."""
-    return datetime.combine(local.date(), time.min).astimezone(UTC)
+    return by_the_clock(local, time.min).astimezone(UTC)
 
 
 class Ledger:

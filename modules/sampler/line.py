@@ -13,13 +13,20 @@ PAGE = 100
 
 
 class Line:
-    """Each waiting sample comes once, in the order of the outbox; what `last` names stands at the end."""
+    """Each waiting sample comes once, in the order of the outbox; `first` before all, what `last` names at the end."""
 
-    def __init__(self, outbox: Outbox, last: Collection[str], kept_before: datetime | None = None) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        last: Collection[str],
+        kept_before: datetime | None = None,
+        first: Waiting | None = None,
+    ) -> None:
         self._outbox = outbox
         self._last = set(last)
+        self._first = first
         self._kept_before = kept_before
-        self._waiting: deque[Waiting] = deque()
+        self._waiting: deque[Waiting] = deque([first] if first else [])
         self._behind: deque[Waiting] = deque()
         self._after: Waiting | None = None
         self._reading = asyncio.Lock()
@@ -29,8 +36,9 @@ class Line:
         async with self._reading:
             while not self._waiting and (page := await asyncio.to_thread(self._read)):
                 self._after = page[-1]
-                self._waiting.extend(waiting for waiting in page if waiting.sample.id not in self._last)
-                self._behind.extend(waiting for waiting in page if waiting.sample.id in self._last)
+                for waiting in page:
+                    if self._first is None or waiting.sample.id != self._first.sample.id:
+                        (self._behind if waiting.sample.id in self._last else self._waiting).append(waiting)
             if not self._waiting:
                 self._waiting, self._behind = self._behind, deque()
             return self._waiting.popleft() if self._waiting else None

@@ -60,11 +60,12 @@ class Methods:
 
     async def flush(self, payload: Any) -> tuple[int, Any]:
         """Upload now all that waits, whatever the window; {"set_aside": true}: also what was set aside."""
-        if isinstance(payload, Mapping) and payload.get("set_aside") is True:
-            await asyncio.to_thread(self._outbox.revive)
         closed = self._uploader.flush()
         if closed is not None:
             return 409, {"error": closed.words, "kind": closed.kind}
+        if isinstance(payload, Mapping) and payload.get("set_aside") is True:
+            await asyncio.to_thread(self._outbox.revive)
+            self._uploader.flush()  # again: the first may be over by now
         return 200, await self._status()
 
     async def pause(self, payload: Any) -> tuple[int, Any]:

@@ -42,9 +42,14 @@ class Recent:
 
     def nearest(self, dhash: str, camera: str, tag: str, at: datetime, minutes: float) -> int | None:
         """The bits between this look and the nearest of those within `minutes` of `at`; None without any."""
+        found = self.nearest_look(dhash, camera, tag, at, minutes)
+        return None if found is None else found[0]
+
+    def nearest_look(self, dhash: str, camera: str, tag: str, at: datetime, minutes: float) -> tuple[int, str] | None:
+        """The same bits, and the id of that nearest image."""
         looks = self._looks.get((camera, tag))
         if not dhash or not looks:
             return None
         window, mine = timedelta(minutes=minutes), int(dhash, 16)
-        first, last = at - window, at + window
-        return min(((look ^ mine).bit_count() for when, look, _ in looks if first <= when <= last), default=None)
+        near = (((look ^ mine).bit_count(), id_) for when, look, id_ in looks if abs(when - at) <= window)
+        return min(near, default=None)

@@ -18,8 +18,8 @@ from typing import Any
 
 from ripeloop.prediction import format_time, parse_time
 from sampler.index import Index
-from sampler.keep import Rival, places, top_tag, usefulness
-from sampler.rows import INSERT, Counters, Dropped, Kept, Known, Look, Waiting, to_row, to_sample
+from sampler.keep import DUPLICATE, Rival, places, top_tag, usefulness
+from sampler.rows import INSERT, LOST, REVIVE, Counters, Dropped, Kept, Known, Look, Waiting, to_row, to_sample
 from sampler.sample import Sample
 from sampler.trouble import Troubles
 
@@ -61,7 +61,7 @@ class Outbox:
         gone: list[str] = []
         with self.index.change() as db:
             for one in kept:
-                if not db.execute(INSERT, to_row(one)).rowcount:
+                if not db.execute(INSERT, to_row(one)).rowcount and not _revived(db, one):
                     continue
                 spent.update(_places(one.sample))
                 if one.instead_of:
@@ -92,15 +92,18 @@ class Outbox:
         return bool(self.index.rows("SELECT 1 FROM drops WHERE id = ? AND captured_at = ?", [id_, captured_at]))
 
     def known(self, ids: Iterable[str]) -> dict[str, Known]:
-        """Those of `ids` that are samples."""
+        """Those of `ids` that are samples. What is evicted, but not gone yet, leaves the spool only afterwards."""
         found: dict[str, Known] = {}
         rest = iter(ids)
         while some := list(islice(rest, QUERY_IDS)):
             marks = ",".join("?" * len(some))
-            query = f"SELECT id, captured_at, state, safe FROM samples WHERE id IN ({marks})"  # noqa: S608
+            query = (
+                f"SELECT id, captured_at, blob, state, safe, freed, {LOST} AS lost FROM samples WHERE id IN ({marks})"  # noqa: S608
+            )
             for row in self.index.rows(query, some):
-                safe = bool(row["safe"]) or row["state"] in (UPLOADED, EVICTED)
-                found[row["id"]] = Known(parse_time(row["captured_at"]), safe)
+                safe = bool(row["freed"] if row["state"] == EVICTED else row["safe"] or row["state"] == UPLOADED)
+                lost = bool(row["lost"])
+                found[row["id"]] = Known(parse_time(row["captured_at"]), safe or lost, lost, row["blob"])
         return found
 
     def is_complete(self) -> bool:
@@ -252,6 +255,13 @@ class Outbox:
         """
         return self._samples(query, limit)
 
+    def bytes_here(self, ids: Collection[str]) -> int:
+        """The bytes of those `ids` whose blobs are here."""
+        query = (
+            "SELECT ifnull(sum(size), 0) AS n FROM samples WHERE freed = 0 AND id IN (SELECT value FROM json_each(?))"
+        )
+        return sum(row["n"] for row in self.index.rows(query, [json.dumps(list(ids))]))
+
     def evict(self, ids: Collection[str], reason: str) -> None:
         """These are given up, for there is no room; those that are in the cloud by now are not."""
         with self.index.change() as db:
@@ -339,6 +349,16 @@ def _by_reason(n: Mapping[str, int], prefix: str) -> dict[str, int]:
 
 def _places(sample: Sample) -> Iterator[tuple[str, str]]:
     yield from places(top_tag(sample.predictions), sample.reason, sample.kept_at.astimezone())
+
+
+def _revived(db: sqlite3.Connection, one: Kept) -> bool:
+    """Keep a lost sample again, as it was flagged now; its flagging of before counts as a duplicate."""
+    earlier = db.execute("SELECT captured_at FROM samples WHERE id = ?", [one.sample.id]).fetchone()
+    if not db.execute(REVIVE, to_row(one)).rowcount:
+        return False
+    now = format_time(one.sample.kept_at)
+    db.execute("INSERT OR IGNORE INTO drops VALUES (?, ?, ?, ?)", [one.sample.id, earlier[0], DUPLICATE, now])
+    return True
 
 
 def _spend(db: sqlite3.Connection, spent: Mapping[tuple[str, str], int]) -> None:

@@ -14,16 +14,20 @@ from ripeloop.blobs import Blobs
 from ripeloop.errors import BadRecord, NotFound, Offline, Refused
 from ripeloop.prediction import image_id
 from ripeloop.spool import Spool
-from sampler.evict import Ballast, Evictor
-from sampler.outbox import Outbox
+from sampler.ballast import NAME, Ballast
+from sampler.evict import Evictor
+from sampler.outbox import SET_ASIDE, Outbox
 from sampler.sample import Sample
 from sampler.steering import MOST_MINUTES, Steering
 from sampler.trouble import LOCAL_STORE, MISSING_BLOB, Troubles
+from sampler.unreadable import Unreadable
 
 # the blob module and Azurite write to disk some seconds after they acknowledged; what is there later is there to stay
 PROVEN_AFTER = timedelta(seconds=15)
 PAGE = 100
 AT_ONCE = 4
+MOST_MISSING = 1000
+NO_BLOB = "-"  # no blob of a sampler begins so and ends there: a listing of few answers
 
 
 class Retention:
@@ -43,6 +47,7 @@ class Retention:
         state: Path | None = None,
         troubles: Troubles | None = None,
         free: Callable[[], int] | None = None,
+        unreadable: Unreadable | None = None,
     ) -> None:
         self._outbox = outbox
         self._spool = spool
@@ -50,14 +55,15 @@ class Retention:
         self._steering = steering
         self._proven_after = proven_after
         self._troubles = troubles or Troubles()
-        self._missing = 0
+        self._unreadable = unreadable or Unreadable(outbox, self._troubles)
+        self._missing: dict[str, str] = {}
         self._evictor = Evictor(
             outbox,
             spool,
             local,
             steering=steering,
             troubles=self._troubles,
-            ballast=Ballast(state / "ballast") if state else None,
+            ballast=Ballast(state / NAME) if state else None,
             free=free,
         )
 
@@ -70,6 +76,8 @@ class Retention:
                 await asyncio.to_thread(self._outbox.leave_the_future, datetime.now(UTC))
                 await self.prove()
                 await self.free()
+                await self._unreadable.look()
+                await self._look_for_the_missing()
             except (Offline, Refused, OSError) as error:
                 trouble = f"local copies cannot be looked after: {error}"
             self._troubles.say(LOCAL_STORE, trouble)
@@ -80,14 +88,14 @@ class Retention:
         await self._evictor.make_room()
 
     async def prove(self) -> None:
-        """Look again for what was put some time ago; what the local store lost is put there once more."""
+        """Look again for what was put some time ago; what the local store lost is put there once more.
+
+        What it cannot read is looked at later and holds up no other. Raises Offline, Refused: the store is at fault.
+        """
         before = datetime.now(UTC) - self._proven_after
         while samples := await asyncio.to_thread(self._outbox.unproven, before, PAGE):
-            there = await self._there(samples)
-            await asyncio.to_thread(self._outbox.proven, there)
-            for sample in samples:
-                if sample.id not in there:
-                    await self._put_again(sample)
+            for first in range(0, len(samples), AT_ONCE):
+                await self._prove(samples[first : first + AT_ONCE])
 
     async def free(self) -> None:
         """Delete the local blobs of samples that were uploaded long enough ago."""
@@ -97,20 +105,40 @@ class Retention:
                 await self._local.delete(sample.blob)
             await asyncio.to_thread(self._outbox.freed, [sample.id for sample in samples])
 
-    async def _there(self, samples: list[Sample]) -> set[str]:
-        """The ids of those that the local store gives back byte for byte."""
-        there: set[str] = set()
-        for first in range(0, len(samples), AT_ONCE):
-            some = samples[first : first + AT_ONCE]
-            found = await asyncio.gather(*(self._is_there(sample) for sample in some))
-            there.update(sample.id for sample, is_there in zip(some, found, strict=True) if is_there)
-        return there
+    async def _prove(self, samples: list[Sample]) -> None:
+        """Raises Offline, Refused where the local store is at fault and not some of its blobs."""
+        found = await asyncio.gather(*(self._is_there(sample) for sample in samples))
+        there = {sample.id for sample, is_there in zip(samples, found, strict=True) if is_there is True}
+        await asyncio.to_thread(self._outbox.proven, there)
+        for id_ in there:
+            self._unreadable.was_read(id_)
+        errors = [error for error in found if not isinstance(error, bool)]
+        if errors and len(errors) == len(samples):
+            await self._ask_the_store()
+        for sample, is_there in zip(samples, found, strict=True):
+            if is_there is True:
+                continue
+            try:
+                if is_there is not False:
+                    raise is_there
+                await self._put_again(sample)
+            except (Offline, Refused, OSError) as error:
+                self._unreadable.failed(sample.id, str(error))
+                await asyncio.to_thread(self._outbox.put_again, sample.id, datetime.now(UTC))  # last in line
 
-    async def _is_there(self, sample: Sample) -> bool:
+    async def _is_there(self, sample: Sample) -> bool | Offline | Refused:
+        """Does the local store give it back byte for byte? Or why that cannot be told."""
         try:
             return image_id(await self._local.get(sample.blob)) == sample.id
         except NotFound:
             return False
+        except (Offline, Refused) as error:
+            return error
+
+    async def _ask_the_store(self) -> None:
+        """Raises Offline, Refused where it does not even list."""
+        async for _ in self._local.list(NO_BLOB):
+            break
 
     async def _put_again(self, sample: Sample) -> None:
         now = datetime.now(UTC)
@@ -124,12 +152,26 @@ class Retention:
         await asyncio.to_thread(self._outbox.put_again, sample.id, now)
 
     async def _miss(self, sample: Sample, error: Exception) -> None:
-        self._missing += 1
-        self._troubles.count(MISSING_BLOB, self._missing > 1)  # the first is counted as the trouble's beginning
-        self._troubles.say(
-            MISSING_BLOB,
-            f"the local store lost {self._missing} images that the spool cannot replace, as {sample.blob} ({error}); "
-            "they are set aside",
-        )
         await asyncio.to_thread(self._outbox.refused, sample.id, "missing_blob", None)
         await asyncio.to_thread(self._outbox.proven, [sample.id])
+        self._troubles.count(MISSING_BLOB, bool(self._missing))  # the first is counted as the trouble's beginning
+        if len(self._missing) < MOST_MISSING:
+            self._missing[sample.id] = f"{sample.blob} ({error})"
+        self._say_missing()
+
+    async def _look_for_the_missing(self) -> None:
+        """What was lost is a trouble for as long as it is set aside: not where it was given up, or is tried again."""
+        if self._missing:
+            found = await asyncio.to_thread(self._outbox.states_of, list(self._missing))
+            aside = {id_ for id_, state, _ in found if state == SET_ASIDE}
+            self._missing = {id_: words for id_, words in self._missing.items() if id_ in aside}
+            self._say_missing()
+
+    def _say_missing(self) -> None:
+        words = next(iter(self._missing.values()), "")
+        self._troubles.say(
+            MISSING_BLOB,
+            words
+            and f"the local store lost {len(self._missing)} images that the spool cannot replace, as {words}; "
+            "they are set aside",
+        )

@@ -35,10 +35,15 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A sample as the spool's reader needs it; `safe`: the spool's copy is no longer needed."""
+    """A sample as the spool's reader needs it; `safe`: the spool's copy of that flagging is no longer needed.
+
+    `lost`: neither here nor in the cloud any more, so the same image flagged again is kept again.
+    """
 
     captured_at: datetime
     safe: bool
+    lost: bool = False
+    blob: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,8 @@ class Look:
 class Counters:
     """All that ever happened here: flagged = kept + dropped, kept = uploaded + waiting + evicted + set aside.
 
+    A lost image (evicted, or its blob was missing) that is flagged again and kept again is one kept image, no longer
+    evicted or set aside; its earlier flagging is a duplicate then.
     `local_bytes` are those of the blobs that are still here.
     """
 
@@ -84,6 +91,12 @@ class Counters:
 _COLUMNS = (
     *("id", "captured_at", "reason", "predictions", "model", "device", "blob", "content_type", "size"),
     *("kept_at", "put_at", "dhash", "camera", "tag", "place"),
+)
+_NEW_AGAIN = ", ".join(f"{name} = ?{n}" for n, name in enumerate(_COLUMNS, start=1) if name != "id")
+LOST = "((state = 'evicted' AND freed = 1) OR (state = 'set_aside' AND why LIKE 'missing_blob%'))"
+REVIVE = (
+    f"UPDATE samples SET {_NEW_AGAIN}, state = 'waiting', tries = 0, next_try = '', why = '', safe = 0, freed = 0 "  # noqa: S608
+    f"WHERE id = ?1 AND {LOST}"
 )
 INSERT = f"INSERT OR IGNORE INTO samples ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
 

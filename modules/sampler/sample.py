@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import quote, unquote
 
-from ripeloop.blobs import Blob
+from ripeloop.blobname import Blob, segment
 from ripeloop.errors import BadRecord
 from ripeloop.prediction import Flagged, Prediction, format_time
 
@@ -30,7 +30,6 @@ _NAME = re.compile(r"(?P<device>[^/]+)/(?P<day>\d{4}/\d\d/\d\d)/(?P<id>[0-9a-f]{
 
 _PRINTABLE = string.ascii_letters + string.digits + string.punctuation + " "
 _HEADER_SAFE = _PRINTABLE.replace("%", "")
-_SEGMENT_SAFE = "".join(set(_HEADER_SAFE) - set("/\\?#"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,7 @@ class Sample:
             predictions=flagged.predictions,
             model=flagged.model,
             device=device,
-            blob=f"{_segment(device)}/{flagged.captured_at:%Y/%m/%d}/{flagged.id}{ending}",
+            blob=f"{segment(device)}/{flagged.captured_at:%Y/%m/%d}/{flagged.id}{ending}",
             content_type=content_type,
             size=len(image),
             kept_at=now,
@@ -147,8 +146,3 @@ def _predictions(ranked: list[Prediction]) -> str:
 def _header_safe(word: str) -> str:
     safe = quote(word.strip(), safe=_HEADER_SAFE)
     return safe if len(safe) <= MAX_WORD_BYTES else safe[: MAX_WORD_BYTES - 3].rstrip(" ") + "..."
-
-
-def _segment(device: str) -> str:
-    safe = quote(device, safe=_SEGMENT_SAFE)[:128].strip(" ")
-    return ("%2E" + safe[1:] if safe.startswith(".") else safe) or "device"

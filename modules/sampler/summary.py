@@ -13,13 +13,20 @@ from typing import Any
 from ripeloop.errors import Offline, SpoolFull
 from ripeloop.hub import Hub
 from ripeloop.prediction import format_time
+from sampler.evict import DISK, QUOTA
+from sampler.keep import BUDGET, DAMAGED, DUPLICATE, NEAR_DUPLICATE, QUOTA_REASON, QUOTA_TAG, REFUSED
 from sampler.outbox import Counters
+from sampler.trouble import KINDS
 from sampler.upload import Standing
 
 log = logging.getLogger(__name__)
 
 OUTPUT = "summary"
 MAX_WORDS = 300  # characters; reported properties are small
+REASONS = {
+    "dropped": (DUPLICATE, NEAR_DUPLICATE, BUDGET, QUOTA_TAG, QUOTA_REASON, DAMAGED, REFUSED),
+    "evicted": (BUDGET, QUOTA_TAG, QUOTA_REASON, QUOTA, DISK),
+}
 
 
 def status(
@@ -47,7 +54,7 @@ async def tell(hub: Hub, now: Callable[[], Awaitable[dict[str, Any]]], seconds: 
         try:
             current = await now()
             if current != told:
-                await hub.report(_reported(current, told))
+                await hub.report(_reported(current))
                 body = {"at": format_time(datetime.now(UTC)), **current}
                 await hub.post(OUTPUT, json.dumps(body).encode())
                 told = current
@@ -56,8 +63,10 @@ async def tell(hub: Hub, now: Callable[[], Awaitable[dict[str, Any]]], seconds: 
         await asyncio.sleep(seconds)
 
 
-def _reported(current: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
-    """A status as a patch of the twin; None removes the troubles that were told before and are over."""
-    over = dict.fromkeys(told.get("trouble", {}), None)
+def _reported(current: Mapping[str, Any]) -> dict[str, Any]:
+    """A status as a patch of the twin; None removes what an earlier life told and is no longer so."""
     counters = {name: value for name, value in current.items() if name not in ("uploading", "trouble")}
-    return {"counters": counters, "uploading": current["uploading"], "trouble": over | current["trouble"]}
+    for name, reasons in REASONS.items():
+        counters[name] = dict.fromkeys(reasons) | dict(counters.get(name, {}))
+    trouble = dict.fromkeys(KINDS) | current["trouble"]
+    return {"counters": counters, "uploading": current["uploading"], "trouble": trouble}

@@ -15,6 +15,10 @@ INDEX = "index"
 INDEX_DAMAGED = "index_damaged"
 MISSING_BLOB = "missing_blob"
 DISK_FULL = "disk_full"
+LOCAL_BLOB = "local_blob"
+SPOOL_FILE = "spool_file"
+
+KINDS = (SPOOL, SPOOL_FILE, LOCAL_STORE, LOCAL_BLOB, INDEX, INDEX_DAMAGED, MISSING_BLOB, DISK_FULL)
 
 MOST_WORDS = 300  # characters of a detail in the twin, which is small
 

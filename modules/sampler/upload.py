@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import random
 import time
@@ -12,12 +11,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import Enum, auto
 
 from ripeloop.blobs import Blobs
 from ripeloop.errors import BadRecord, Denied, NotFound, Offline, Refused
 from ripeloop.prediction import image_id
 from ripeloop.spool import Spool
-from sampler.cloud import Cloud
+from sampler.cloud import Cloud, check_ours
 from sampler.gate import Closed, budget_is_spent, reason_to_wait
 from sampler.keep import held_from
 from sampler.ledger import Ledger
@@ -28,10 +28,13 @@ from sampler.patience import Patience
 from sampler.pause import Pause
 from sampler.sample import Sample
 from sampler.steering import Steering
+from sampler.trouble import Troubles
+from sampler.unreadable import Unreadable
 
 log = logging.getLogger(__name__)
 
 MOST_DOUBTED = 100
+MOST_SKIPPED = 100  # so many did not fit into what is left of the day: then it counts as spent
 LONGEST_NAP = 1.0  # seconds of a paced wait between two looks at whether uploads may still go out
 # with these no byte of an image went out, and no image is to blame
 BEFORE_THE_BODY = {"dns", "tls", "refused", "unreachable"}
@@ -39,6 +42,15 @@ BEFORE_THE_BODY = {"dns", "tls", "refused", "unreachable"}
 
 class LocalTrouble(Offline):
     """The device's own store or index is at fault, and not the cloud."""
+
+
+class Outcome(Enum):
+    """What became of one try that does not stop the others."""
+
+    ARRIVED = auto()
+    REFUSED = auto()
+    STAYED = auto()
+    """It did not go, and nobody is to blame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +69,8 @@ class Uploader:
     """Brings waiting samples to `cloud`, several at a time, and remembers in the outbox what arrived.
 
     A store that is away or turns us away stops the drain, and later it goes on; a single refused item has its tries
-    and is set aside. An item that the line breaks on goes last, and has its tries only while others get through.
+    and is set aside. An item that the line breaks on, or that the local store cannot read, goes last, and has its tries
+    only while others get through.
     """
 
     def __init__(
@@ -71,6 +84,7 @@ class Uploader:
         pause: Pause | None = None,
         ledger: Ledger | None = None,
         patience: Patience = Patience(),
+        unreadable: Unreadable | None = None,
     ) -> None:
         self._outbox = outbox
         self._spool = spool
@@ -80,13 +94,16 @@ class Uploader:
         self._pause = pause
         self._ledger = ledger or Ledger(outbox)
         self._patience = patience
+        self._unreadable = unreadable or Unreadable(outbox, Troubles())
         self._pace = Pace()
         self._wake = asyncio.Event()
         self._hurry = asyncio.Event()
         self._draining = asyncio.Lock()
         self._doubted: dict[str, None] = {}
         self._flushing = False
-        self._spent_out = False
+        self._skipped = 0
+        self._oversized: Waiting | None = None
+        self._began_at = 0
         self._error: Offline | Denied | None = None
         self._since: datetime | None = None
         self.online = False
@@ -116,6 +133,10 @@ class Uploader:
 
     def closed(self) -> Closed | None:
         """Why no upload may begin now."""
+        return self._closed(1)
+
+    def _closed(self, most_skipped: int) -> Closed | None:
+        """The same; the day counts as spent once so many did not fit into what is left of it."""
         local, steering = self._ledger.local(), self._steering()
         closed = reason_to_wait(
             steering,
@@ -125,7 +146,7 @@ class Uploader:
             local=local,
             spent=self._ledger.spent,
         )
-        return budget_is_spent(steering, local) if closed is None and self._spent_out else closed
+        return budget_is_spent(steering, local) if closed is None and self._skipped >= most_skipped else closed
 
     def standing(self) -> Standing:
         """How uploading stands now."""
@@ -158,10 +179,11 @@ class Uploader:
         async with self._draining:
             await self._ledger.write()
             await self._ledger.look()
-            self._spent_out = False
+            self._skipped = 0
             if self.closed() is not None:
                 return
-            line = Line(self._outbox, self._doubted, self._kept_before())
+            flushing, self._began_at = self._flushing, self.arrived
+            line = Line(self._outbox, self._doubted, self._kept_before(), await self._first_of_the_day())
             stop: list[Offline | Denied] = []
             async with asyncio.TaskGroup() as tasks:
                 writer = tasks.create_task(self._write(stop))
@@ -171,8 +193,15 @@ class Uploader:
             await self._ledger.write()
             if stop:
                 raise stop[0]
-            if self.closed() is None:
+            if flushing and self.closed() is None:
                 self._flushing = False
+
+    async def _first_of_the_day(self) -> Waiting | None:
+        """What is over a whole day's bytes and did not fit before; now it does, if the day is new. Raises Offline."""
+        if self._oversized is None or self._ledger.spent:
+            return None
+        first, self._oversized = self._oversized, None
+        return first if await asyncio.to_thread(self._outbox.is_waiting, first.sample.id) else None
 
     def _kept_before(self) -> datetime | None:
         """What was kept later waits a while, for a better one may take its place; None: nothing does."""
@@ -209,31 +238,43 @@ class Uploader:
     async def _work(self, line: Line, stop: list[Offline | Denied]) -> None:
         """Upload until nothing is due, or until this or another worker stands before a closed door."""
         try:
-            while not stop and self.closed() is None and (waiting := await line.next()):
-                error = await self._try(waiting)
-                if error is not None and not await self._is_to_blame(waiting, error, line):
-                    self._say(error)
-                    stop.append(error)
+            while not stop and self._goes_on() and (waiting := await line.next()):
+                found = await self._try(waiting)
+                if not isinstance(found, Outcome) and not await self._is_to_blame(waiting, found, line):
+                    self._say(found)
+                    stop.append(found)
         except Offline as error:  # the index
             stop.append(LocalTrouble(str(error)))
 
+    def _goes_on(self) -> bool:
+        return self._closed(MOST_SKIPPED) is None
+
     async def _is_to_blame(self, waiting: Waiting, error: Offline | Denied, line: Line) -> bool:
-        """Is it this image and not the way to the cloud? The next one tells: it gets through at the same moment.
+        """Is it this image and not the way to the cloud, or all of the local store? Another one tells: it gets through.
 
         Only where this image failed before, for on the first failure the way is the likelier cause. Raises Offline.
         """
-        if isinstance(error, Denied | LocalTrouble) or error.kind in BEFORE_THE_BODY:
+        if isinstance(error, Denied) or error.kind in BEFORE_THE_BODY:
             return False
         before = waiting.sample.id in self._doubted
         self._doubt(waiting)
-        witness = await line.next() if before else None
-        if witness is None:
-            return False
-        if await self._try(witness) is not None:
-            self._doubt(witness)
+        if not before or not await self._another_gets_through(error, line):
             return False
         await self._refused(waiting, str(error))
         return True
+
+    async def _another_gets_through(self, error: Offline | Denied, line: Line) -> bool:
+        """For the local store one that arrived in this drain will do: it does not come and go as a line does."""
+        if isinstance(error, LocalTrouble) and self.arrived > self._began_at:
+            return True
+        while self._goes_on() and (witness := await line.next()):
+            found = await self._try(witness)
+            if not isinstance(found, Outcome):
+                self._doubt(witness)
+                return False
+            if found is Outcome.ARRIVED:
+                return True
+        return False
 
     def _doubt(self, waiting: Waiting) -> None:
         """Last in line the next time: if it is this one image, it holds up no other."""
@@ -241,11 +282,11 @@ class Uploader:
         while len(self._doubted) > MOST_DOUBTED:
             del self._doubted[next(iter(self._doubted))]
 
-    async def _try(self, waiting: Waiting) -> Offline | Denied | None:
-        """Upload one; the error that may stop all others. Raises Offline where the index fails."""
+    async def _try(self, waiting: Waiting) -> Outcome | Offline | Denied:
+        """Upload one; an error may stop all others. Raises Offline where the index fails."""
         sample = waiting.sample
-        if not await self._may_go(sample.size):
-            return None
+        if not await self._may_go(waiting):
+            return Outcome.STAYED
         try:
             image = await self._image(sample)
         except (Refused, NotFound, Offline) as error:
@@ -253,7 +294,7 @@ class Uploader:
             if isinstance(error, Offline):
                 return error
             await self._refused(waiting, str(error))
-            return None
+            return Outcome.REFUSED
         try:
             await self._put(sample, image)
         except (Offline, Denied) as error:
@@ -262,22 +303,26 @@ class Uploader:
         except (Refused, NotFound) as error:
             self.failures[error.kind or "refused_blob"] += 1
             await self._refused(waiting, str(error))
-            return None
+            return Outcome.REFUSED
         self._say(None)
         self.arrived += 1
         self._ledger.arrived(sample.id)
         self._doubted.pop(sample.id, None)
-        return None
+        return Outcome.ARRIVED
 
-    async def _may_go(self, size: int) -> bool:
+    async def _may_go(self, waiting: Waiting) -> bool:
         """Wait until the pace lets it go; False where uploads stop meanwhile, or the day has no bytes left for it."""
+        size = waiting.sample.size
         while nap := self._pace.wait(self._steering().bytes_per_second, time.monotonic()):
             await asyncio.sleep(min(nap, LONGEST_NAP))
-            if self.closed() is not None:
+            if not self._goes_on():
                 return False
         await self._ledger.look()
-        if not self._ledger.reserve(size, self._steering().bytes_per_day):
-            self._spent_out = True
+        bytes_per_day = self._steering().bytes_per_day
+        if not self._ledger.reserve(size, bytes_per_day):
+            self._skipped += 1
+            if size > bytes_per_day and self._oversized is None:
+                self._oversized = waiting
             return False
         self._pace.take(size)
         return True
@@ -289,7 +334,7 @@ class Uploader:
         try:
             async with self._cloud.store() as cloud:
                 if not await cloud.put(sample.blob, image, sample.metadata(), sample.content_type):
-                    await _check_ours(cloud, sample, image)
+                    await check_ours(cloud, sample, image)
         except Offline as error:
             on_the_line = error.kind not in BEFORE_THE_BODY
             raise
@@ -307,6 +352,7 @@ class Uploader:
         """The bytes the camera posted, from the local store or else the spool. Raises NotFound, LocalTrouble."""
         try:
             image = await self._local.get(sample.blob)
+            self._unreadable.was_read(sample.id)
             if image_id(image) == sample.id:
                 return image
             trouble: Exception = NotFound("missing_blob: the local blob is damaged and the spool has no copy")
@@ -314,6 +360,7 @@ class Uploader:
             trouble = NotFound("missing_blob: neither the local store nor the spool holds the image")
         except (Offline, Denied) as error:
             trouble = LocalTrouble(f"the local store cannot be read: {error}", kind="local_store")
+            self._unreadable.failed(sample.id, str(error))
         try:
             _, image = await asyncio.to_thread(self._spool.take, sample.id)
         except (NotFound, BadRecord, OSError):
@@ -335,19 +382,3 @@ class Uploader:
             log.error("not uploading, keeping samples here: %s", error)
         else:
             log.warning("offline, keeping samples here: %s", error)
-
-
-async def _check_ours(cloud: Blobs, sample: Sample, image: bytes) -> None:
-    """The name was there before: is it this image? Raises Refused where it is another, Offline.
-
-    A credential that may not list cannot tell, and the name is the digest of the image: then it is taken to be ours.
-    """
-    try:
-        found = [blob async for blob in cloud.list(sample.blob) if blob.name == sample.blob]
-    except Denied:
-        return
-    if not found:
-        raise Refused("the cloud says that it has the image, and does not list it", kind="not_listed")
-    digest = hashlib.md5(image, usedforsecurity=False).digest()
-    if found[0].size != len(image) or found[0].md5 not in (b"", digest):
-        raise Refused("the cloud holds other bytes under this image's name: delete them there", kind="other_bytes")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import datetime, time, timedelta
+from datetime import datetime, time, timedelta, timezone
 
 _FORM = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)", re.ASCII)
 
@@ -27,8 +27,16 @@ class Window:
         """When it opens next, by the clock on the wall; `now` where it is open."""
         if self.is_open(now):
             return now
-        today = datetime.combine(now.date(), self.start, now.tzinfo)
-        return today if today > now else today + timedelta(days=1)
+        today = by_the_clock(now, self.start)
+        return today if today > now else by_the_clock(now, self.start, days=1)
+
+
+def by_the_clock(now: datetime, at: time, days: int = 0) -> datetime:
+    """`at` on the wall, so many days after the local time `now`, also where summer time begins or ends between."""
+    found = datetime.combine(now.date() + timedelta(days=days), at)
+    if isinstance(now.tzinfo, timezone) and now.utcoffset() == now.astimezone().utcoffset():
+        return found.astimezone()  # the system's zone: `now` holds just its offset of this moment
+    return found.replace(tzinfo=now.tzinfo)
 
 
 def window(text: str) -> Window | None:

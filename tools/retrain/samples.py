@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
-from ripeloop.blobs import Blob
+from ripeloop.blobname import Blob, segment
 
 _NAME = re.compile(r"(?P<device>[^/]+)/(?P<day>\d{4}/\d{2}/\d{2})/(?P<id>[0-9a-f]{64})\.\w+")
 
@@ -92,7 +92,7 @@ def arrived(blobs: Iterable[Blob], newest: int = 5) -> Arrived:
 
 def folder_of(device: str) -> str:
     """How the names of all samples of one device begin: IoT Hub allows it characters that a blob's name cannot hold."""
-    return quote(device, safe="-._*!(),:=@$'+;") + "/"
+    return segment(device) + "/"
 
 
 def _counts(words: Iterable[str]) -> dict[str, int]:
