@@ -14,7 +14,7 @@ export UV_PYTHON_DOWNLOADS := never
 export DEMO_IMAGES = $(value IMAGES)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench format lint pytest newer clean fuzz
+.PHONY: help demo test bench format lint pytest newer faults fuzz clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -49,6 +49,10 @@ fuzz: .venv/test ## post damaged images and forms for about ten minutes
 
 newer: .venv/test ## the quick tests again on each newer Python found here
 	@sh tests/newer.sh $(UV)
+
+faults: .venv/test ## break a device in every way and count its images (20 minutes); ROUNDS=3, ONLY=kill, SHORT=1
+	@$(RUN)/python tests/azurite.py
+	@cd tests && FAULTS_ROUNDS='$(ROUNDS)' FAULTS_ONLY='$(ONLY)' FAULTS_SHORT='$(SHORT)' ../$(RUN)/python -m faults
 
 format: .venv/test ## put the code into the project's form
 	$(RUN)/ruff format .

@@ -37,6 +37,9 @@ class CloudProxy:
         self.mode = PASS
         self.requests: Counter[str] = Counter()
         """Requests seen, by the mode they were seen in."""
+        self.busiest = 0
+        """Requests that were on their way at once, at most."""
+        self._busy = 0
         self._upstream = upstream
         self._server: asyncio.Server | None = None
         self._changed = asyncio.Event()
@@ -92,33 +95,39 @@ class CloudProxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer the requests of one connection, each as the mode of its moment wants it."""
-        up: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        up = _Upstream(self._upstream)
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
-                mode = self.mode
-                self.requests[mode] += 1
-                size = _length(head)
-                if mode == RESET_BEFORE:
-                    await reader.readexactly(size // 2)
+                self._busy += 1
+                self.busiest = max(self.busiest, self._busy)
+                try:
+                    answer = await self._answered(reader, head, up)
+                    writer.write(answer)
+                    await writer.drain()
+                finally:
+                    self._busy -= 1
+                if not answer:
                     return
-                body = await self._body(reader, size, slow=mode == SLOW)
-                if mode == SILENT:
-                    await self._changed.wait()
-                    return
-                if mode in (BUSY, WRONG):
-                    writer.write(_BUSY if mode == BUSY else (_PAGE, _BARE)[self.requests[WRONG] % 2])
-                    continue
-                up = up or await asyncio.open_connection("127.0.0.1", self._upstream, limit=2**20)
-                up[1].write(head + body)
-                answer = await _answer(up[0], head)
-                if mode == RESET_AFTER:
-                    return
-                writer.write(answer)
-                await writer.drain()
         finally:
-            if up is not None:
-                _reset(up[1])
+            up.close()
+
+    async def _answered(self, reader: asyncio.StreamReader, head: bytes, up: _Upstream) -> bytes:
+        """What the client gets for this request; nothing: the connection breaks off."""
+        mode = self.mode
+        self.requests[mode] += 1
+        size = _length(head)
+        if mode == RESET_BEFORE:
+            await reader.readexactly(size // 2)
+            return b""
+        body = await self._body(reader, size, slow=mode == SLOW)
+        if mode == SILENT:
+            await self._changed.wait()
+            return b""
+        if mode in (BUSY, WRONG):
+            return _BUSY if mode == BUSY else (_PAGE, _BARE)[self.requests[WRONG] % 2]
+        answer = await up.ask(head, body)
+        return b"" if mode == RESET_AFTER else answer
 
     async def _body(self, reader: asyncio.StreamReader, size: int, *, slow: bool) -> bytes:
         if not slow:
@@ -128,6 +137,25 @@ class CloudProxy:
             body += await reader.readexactly(min(PIECE, size - len(body)))
             await asyncio.sleep(PIECE / SLOW_BYTES_PER_SECOND)
         return body
+
+
+class _Upstream:
+    """The connection to the server, opened with the first request that gets so far."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._open: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def ask(self, head: bytes, body: bytes) -> bytes:
+        """The server's whole answer."""
+        self._open = self._open or await asyncio.open_connection("127.0.0.1", self._port, limit=2**20)
+        reader, writer = self._open
+        writer.write(head + body)
+        return await _answer(reader, head)
+
+    def close(self) -> None:
+        if self._open is not None:
+            _reset(self._open[1])
 
 
 async def _answer(reader: asyncio.StreamReader, request: bytes) -> bytes:

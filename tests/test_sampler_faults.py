@@ -12,7 +12,10 @@ import cloudproxy
 from azurite import Azurite
 from cloudproxy import CloudProxy
 from faults.device import Device
+from faults.ground import Ground
 from faults.line import line_faults
+from faults.scenarios import SCENARIOS
+from faults.table import row
 from ripeloop.blobs import open_blobs
 from ripeloop.errors import Offline
 
@@ -25,6 +28,9 @@ KINDS = {
     cloudproxy.BUSY: {"busy"},
     cloudproxy.WRONG: {"proxy"},
 }
+
+BACKLOG = 300
+APART = {"line", "kill"}  # the first has a test of its own, the second starts enough processes to fill a small machine
 
 
 async def test_a_line_cut_and_restored_in_every_way_loses_nothing_and_sends_nothing_twice(
@@ -43,6 +49,20 @@ async def test_a_line_cut_and_restored_in_every_way_loses_nothing_and_sends_noth
         assert outcome.said >= KINDS[outcome.fault], outcome
     assert all(proxy.requests[fault] for fault in cloudproxy.FAULTS if fault != cloudproxy.REFUSED)
     assert device.log.count("online, uploading") < 20
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("names", [{"kill"}, {scenario.name for scenario in SCENARIOS} - APART], ids=["kill", "others"])
+async def test_whatever_breaks_on_a_device_every_flagged_image_is_in_the_cloud_once_or_counted(
+    names: set[str], tmp_path: Path, azurite_cloud: Azurite
+) -> None:
+    ground = Ground(tmp_path, azurite_cloud, BACKLOG)
+    played = await asyncio.gather(*(one.play(ground, one.short) for one in SCENARIOS if one.name in names))
+    outcomes = [outcome for some in played for outcome in some]
+    assert not [row(outcome) for outcome in outcomes if not outcome.good]
+    tried = [outcome for outcome in outcomes if not outcome.skipped]
+    assert all(outcome.flagged >= 10 for outcome in tried), [row(outcome) for outcome in tried]
+    assert len(tried) >= (4 if names == {"kill"} else 12)
 
 
 @pytest.mark.parametrize("fault", cloudproxy.FAULTS)

@@ -26,6 +26,7 @@ from sampler.metrics import Metrics
 from sampler.outbox import Outbox
 from sampler.pages import served
 from sampler.pause import Pause
+from sampler.rebuild import look_again
 from sampler.retention import Retention
 from sampler.settings import LOCAL_API_VERSION, Settings
 from sampler.steering import KNOBS, Knob, Steering, Wheel
@@ -82,6 +83,7 @@ async def sample(settings: Settings) -> None:
         )
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         tasks.create_task(inbox.run(settings.scan_seconds))
+        tasks.create_task(look_again(outbox, local))
         tasks.create_task(uploader.run())
         tasks.create_task(retention.run(settings.scan_seconds))
         tasks.create_task(_wake(hub, inbox))

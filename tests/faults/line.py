@@ -6,10 +6,21 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from cloudproxy import FAULTS, PASS, CloudProxy
 from faults.device import Device, until
+from faults.ground import Ground
 from faults.outcome import Outcome
+from faults.reckoning import reckoned
+
+
+async def cut_line(ground: Ground, rounds: int) -> list[Outcome]:
+    """All faults on one device."""
+    async with ground.line() as (device, proxy):
+        outcomes = await line_faults(device, proxy, rounds=rounds)
+        total = await reckoned(device, "line, in all", rounds, time.monotonic())
+    return [*(replace(one, fault=f"line: {one.fault}") for one in outcomes), total]
 
 
 async def line_faults(

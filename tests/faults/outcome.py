@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 class Outcome:
     """`dropped` counts, with a reason, what is not in the cloud; `duplicated` is in it twice, `lost` nobody counted.
 
-    `said` are the kinds of trouble that the device told of meanwhile.
+    `said` are the kinds of trouble that the device told of meanwhile, `disagrees` says where the sampler's own counters
+    do not add up or differ from the cloud's listing, `skipped` why nothing was tried, `note` what else was seen.
     """
 
     fault: str
@@ -22,6 +23,9 @@ class Outcome:
     damaged: int = 0
     seconds: float = 0.0
     said: frozenset[str] = frozenset()
+    disagrees: str = ""
+    skipped: str = ""
+    note: str = ""
 
     @property
     def lost(self) -> int:
@@ -30,5 +34,5 @@ class Outcome:
 
     @property
     def good(self) -> bool:
-        """Every flagged image is in the cloud exactly once, or counted with a reason."""
-        return self.lost == self.duplicated == self.damaged == 0
+        """Every flagged image is in the cloud exactly once, or counted with a reason; and the counters say the same."""
+        return self.lost == self.duplicated == self.damaged == 0 and not self.disagrees
