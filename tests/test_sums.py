@@ -52,13 +52,16 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(batch=st.lists(IMAGES, max_size=3, unique_by=lambda one: one.id), drops=st.lists(IMAGES, max_size=2))
     def settle(self, batch: list[Sample], drops: list[Sample]) -> None:
-        self.outbox.settle([Kept(one, 0.5) for one in batch], [self.drop(one, "budget") for one in drops])
+        dropped = [Dropped(one.id, format_time(one.captured_at), "budget", one.captured_at) for one in drops]
+        self.outbox.settle([Kept(one, 0.5) for one in batch], dropped)
         for one in batch:
             self.learn(one)
+        for drop in dropped:
+            self.dropped.setdefault((drop.id, drop.captured_at), drop.reason)
 
     @rule(one=IMAGES, victim=WORDS)
     def take_a_place(self, one: Sample, victim: str) -> None:
-        new = one.id not in self.kept
+        new = one.id not in self.kept or self.is_lost(one.id)
         gone = self.outbox.settle([Kept(one, 0.9, image_id(victim.encode()), "budget")], [])
         self.learn(one)
         if not new:
@@ -136,16 +139,18 @@ class AnyOrder(RuleBasedStateMachine):
         self.outbox.close()
         self.folder.cleanup()
 
-    def drop(self, one: Sample, reason: str) -> Dropped:
-        self.dropped.setdefault((one.id, format_time(one.captured_at)), reason)
-        return Dropped(one.id, format_time(one.captured_at), reason, one.captured_at)
-
     def learn(self, one: Sample) -> None:
+        if self.is_lost(one.id):  # it is kept again, and its flagging of before counts as a duplicate
+            self.dropped.setdefault((one.id, format_time(self.samples[one.id].captured_at)), "duplicate")
+            del self.kept[one.id]
         if one.id not in self.kept:
             self.kept[one.id] = "waiting"
             self.here.add(one.id)
             self.samples[one.id] = one
             self.places.update(self.places_of(one.id))
+
+    def is_lost(self, id_: str) -> bool:
+        return self.kept.get(id_, "").startswith("evicted") and id_ not in self.here
 
     def places_of(self, id_: str) -> list[tuple[str, str]]:
         return places("ripe", "low_confidence", self.samples[id_].kept_at.astimezone())

@@ -34,6 +34,7 @@ from sampler.unreadable import Unreadable
 log = logging.getLogger(__name__)
 
 MOST_DOUBTED = 100
+MOST_SUSPECTS = 100  # images of a drain that the local store may fail on before the drain ends
 MOST_SKIPPED = 100  # so many did not fit into what is left of the day: then it counts as spent
 LONGEST_NAP = 1.0  # seconds of a paced wait between two looks at whether uploads may still go out
 # with these no byte of an image went out, and no image is to blame
@@ -103,7 +104,7 @@ class Uploader:
         self._flushing = False
         self._skipped = 0
         self._oversized: Waiting | None = None
-        self._began_at = 0
+        self._suspects: list[tuple[Waiting, Offline]] = []
         self._error: Offline | Denied | None = None
         self._since: datetime | None = None
         self.online = False
@@ -182,7 +183,8 @@ class Uploader:
             self._skipped = 0
             if self.closed() is not None:
                 return
-            flushing, self._began_at = self._flushing, self.arrived
+            flushing, before = self._flushing, self.arrived
+            self._suspects = []
             line = Line(self._outbox, self._doubted, self._kept_before(), await self._first_of_the_day())
             stop: list[Offline | Denied] = []
             async with asyncio.TaskGroup() as tasks:
@@ -191,6 +193,7 @@ class Uploader:
                 await asyncio.wait(workers)
                 writer.cancel()
             await self._ledger.write()
+            stop += await self._judged(self.arrived > before)
             if stop:
                 raise stop[0]
             if flushing and self.closed() is None:
@@ -258,15 +261,26 @@ class Uploader:
             return False
         before = waiting.sample.id in self._doubted
         self._doubt(waiting)
-        if not before or not await self._another_gets_through(error, line):
+        if isinstance(error, LocalTrouble) and before and len(self._suspects) < MOST_SUSPECTS:
+            self._suspects.append((waiting, error))
+            return True
+        if not before or not await self._another_gets_through(line):
             return False
         await self._refused(waiting, str(error))
         return True
 
-    async def _another_gets_through(self, error: Offline | Denied, line: Line) -> bool:
-        """For the local store one that arrived in this drain will do: it does not come and go as a line does."""
-        if isinstance(error, LocalTrouble) and self.arrived > self._began_at:
-            return True
+    async def _judged(self, arrived: bool) -> list[Offline | Denied]:
+        """What the local store could not give in this drain: each its own fault where another image arrived.
+
+        That one will do: a local store does not come and go as a line does. Else it is the store. Raises Offline.
+        """
+        if not arrived:
+            return [error for _, error in self._suspects[:1]]
+        for waiting, error in self._suspects:
+            await self._refused(waiting, str(error))
+        return []
+
+    async def _another_gets_through(self, line: Line) -> bool:
         while self._goes_on() and (witness := await line.next()):
             found = await self._try(witness)
             if not isinstance(found, Outcome):
