@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -325,12 +326,13 @@ async def test_an_image_the_line_always_breaks_on_holds_up_no_other_and_is_set_a
         assert site.outbox.counters().uploaded == 5
         assert site.outbox.due(datetime.now(UTC), 9)[0].tries == 0
         async with running(uploader.run()):
-            for n in range(6, 60):
-                await site.keep(n)
-                uploader.hurry()
-                if site.outbox.counters().set_aside:
-                    break
-                await asyncio.sleep(0.05)
+            async with asyncio.timeout(60):  # each try needs another image right behind it
+                for n in count(6):
+                    await site.keep(n)
+                    uploader.hurry()
+                    if site.outbox.counters().set_aside:
+                        break
+                    await asyncio.sleep(0.02)
             await until(lambda: site.outbox.counters().set_aside == 1 and not site.outbox.counters().waiting)
     assert site.outbox.states_of([poison.id])[0][1] == "set_aside"
 
