@@ -354,7 +354,8 @@ def _places(sample: Sample) -> Iterator[tuple[str, str]]:
 def _revived(db: sqlite3.Connection, one: Kept) -> bool:
     """Keep a lost sample again, as it was flagged now; its flagging of before counts as a duplicate."""
     earlier = db.execute("SELECT captured_at FROM samples WHERE id = ?", [one.sample.id]).fetchone()
-    if not db.execute(REVIVE, to_row(one)).rowcount:
+    id_, *rest = to_row(one)
+    if not db.execute(REVIVE, [*rest, id_]).rowcount:
         return False
     now = format_time(one.sample.kept_at)
     db.execute("INSERT OR IGNORE INTO drops VALUES (?, ?, ?, ?)", [one.sample.id, earlier[0], DUPLICATE, now])

@@ -92,11 +92,11 @@ _COLUMNS = (
     *("id", "captured_at", "reason", "predictions", "model", "device", "blob", "content_type", "size"),
     *("kept_at", "put_at", "dhash", "camera", "tag", "place"),
 )
-_NEW_AGAIN = ", ".join(f"{name} = ?{n}" for n, name in enumerate(_COLUMNS, start=1) if name != "id")
+_NEW_AGAIN = ", ".join(f"{name} = ?" for name in _COLUMNS[1:])
 LOST = "((state = 'evicted' AND freed = 1) OR (state = 'set_aside' AND why LIKE 'missing_blob%'))"
 REVIVE = (
     f"UPDATE samples SET {_NEW_AGAIN}, state = 'waiting', tries = 0, next_try = '', why = '', safe = 0, freed = 0 "  # noqa: S608
-    f"WHERE id = ?1 AND {LOST}"
+    f"WHERE id = ? AND {LOST}"
 )
 INSERT = f"INSERT OR IGNORE INTO samples ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
 
