@@ -47,7 +47,7 @@ pytest: .venv/test ## the tests
 fuzz: .venv/test ## post damaged images and forms for about ten minutes
 	FUZZ_EXAMPLES=40000 FUZZ_LAST=.cache/fuzzed $(RUN)/pytest tests/test_fuzz.py -o timeout=0 -o faulthandler_timeout=0
 
-newer: .venv/test ## the quick tests again on each newer Python found here
+newer: .venv/test ## the quick tests again on the newest Python found here
 	@sh tests/newer.sh $(UV)
 
 faults: .venv/test ## break a device in every way and count its images (20 minutes); ROUNDS=3, ONLY=kill, SHORT=1
