@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import subprocess
-from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -18,7 +15,7 @@ from ripeloop.errors import Offline
 from ripeloop.prediction import Prediction
 from ripeloop.spool import Spool
 from sampler.outbox import Outbox
-from sampling import MONDAY, Site, picture
+from sampling import MONDAY, Site, fill, picture
 from tallies import told
 
 LATER = MONDAY + timedelta(hours=1)
@@ -145,24 +142,6 @@ async def test_a_spool_that_cannot_be_emptied_counts_nothing_twice(site: Site) -
     await site.inbox().empty()
     assert told(site.outbox) == {"flagged": 1, "kept": 1, "waiting": 1}
     assert any("cannot be removed" in words for words in site.troubles.now().values())
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 12 MB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(folder)]
-    if os.geteuid() or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("this user may not mount a small disk")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
-def fill(path: Path) -> None:
-    with suppress(OSError), path.open("wb", buffering=0) as file:
-        while file.write(b"x" * 4096):
-            pass
 
 
 async def test_a_sampler_that_was_stopped_starts_on_a_full_disk(site: Site, small_disk: Path) -> None:

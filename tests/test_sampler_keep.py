@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
-import subprocess
-from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from ripeloop.blobs import FolderBlobs
 from ripeloop.prediction import Prediction
@@ -23,7 +17,7 @@ from sampler.outbox import Kept, Outbox
 from sampler.rivals import Rivals
 from sampler.sample import Sample
 from sampler.steering import Steering
-from sampling import Site
+from sampling import Site, fill
 from tallies import told
 
 PLENTY = 10**12
@@ -265,25 +259,6 @@ async def test_copies_of_what_was_evicted_before_a_kill_are_found_again(site: Si
     await site.retention(free=lambda: PLENTY).make_room()
     assert await blobs(site) == set()
     assert site.outbox.counters().local_bytes == 0
-
-
-def fill(path: Path) -> None:
-    """Make `path` as large as its disk allows."""
-    with suppress(OSError), path.open("wb", buffering=0) as file:
-        while file.write(b"x" * 4096):
-            pass
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 12 MB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(folder)]
-    if os.geteuid() or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("this user may not mount a small disk")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 async def test_a_full_disk_is_said_once_and_room_is_made_on_it(site: Site, small_disk: Path, caplog: Any) -> None:

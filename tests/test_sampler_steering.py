@@ -40,22 +40,11 @@ from sampler.steering import KNOBS, Steering, Wheel, steer
 from sampler.summary import status, tell
 from sampler.trouble import KINDS, LOCAL_BLOB, LOCAL_STORE, SPOOL_FILE, Troubles
 from sampler.upload import Standing, Uploader
+from sampling import running
 
 DOCS = Path(__file__).parents[1] / "docs" / "METRICS.md"
 MONDAY = datetime(2026, 11, 23, 8, tzinfo=UTC)
 QUIET = Standing(online=False, kind="", trouble="", since=None, closed=None, spent=0)
-
-
-@asynccontextmanager
-async def running(*parts: Any) -> AsyncIterator[None]:
-    """The parts at work until the block ends."""
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(part) for part in parts]
-        try:
-            yield
-        finally:
-            for task in tasks:
-                task.cancel()
 
 
 async def until(condition: Any, seconds: float = 10) -> None:

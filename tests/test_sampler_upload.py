@@ -32,6 +32,7 @@ from sampler.sample import Sample
 from sampler.steering import Steering
 from sampler.upload import Uploader
 from sampler.window import reason_to_refuse_window, window
+from sampling import running
 
 MONDAY = datetime(2026, 11, 23, 8, tzinfo=UTC)
 SOON = Patience(first=0.01, longest=0.05, jitter=0, tries=3, idle=0.02)
@@ -80,18 +81,6 @@ def site(tmp_path: Path) -> Iterator[Site]:
     site = Site(Spool(tmp_path / "spool"), Outbox(tmp_path / "state" / "outbox.db"), local, cloud)
     yield site
     site.outbox.close()
-
-
-@asynccontextmanager
-async def running(*parts: Any) -> AsyncIterator[None]:
-    """The parts at work until the block ends."""
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(part) for part in parts]
-        try:
-            yield
-        finally:
-            for task in tasks:
-                task.cancel()
 
 
 async def until(condition: Callable[[], Any], seconds: float = 10) -> None:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, time, timedelta
 
 from ripeloop.prediction import Flagged, Prediction
 from ripeloop.uncertainty import AUDIT, margin
+from sampler.window import by_the_clock
 
 DUPLICATE = "duplicate"
 NEAR_DUPLICATE = "near_duplicate"
@@ -155,12 +156,7 @@ def places(tag: str, reason: str, at: datetime) -> list[tuple[str, str]]:
 def starts(at: datetime) -> tuple[datetime, datetime, datetime]:
     """When the minute, the hour and the day of a local time began, in UTC."""
     minute = at.astimezone(UTC).replace(second=0, microsecond=0)
-    midnight = datetime.combine(at.date(), time.min, at.tzinfo)
-    if at.utcoffset() == at.astimezone().utcoffset():
-        midnight = midnight.replace(
-            tzinfo=None
-        )  # in this machine's zone: the offset of now may not be that of midnight
-    return minute, minute.replace(minute=0), midnight.astimezone(UTC)
+    return minute, minute.replace(minute=0), by_the_clock(at, time.min).astimezone(UTC)
 
 
 def held_from(rules: Rules, *, short: bool, now: datetime) -> datetime | None:

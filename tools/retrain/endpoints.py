@@ -12,6 +12,7 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 import aiohttp
 
+from retrain.shown import plain
 from ripeloop.errors import Offline, Refused, SettingsError
 
 MAX_TRIES = 6
@@ -98,7 +99,7 @@ async def _post(session: aiohttp.ClientSession, side: Side, image: bytes) -> Sai
             return Said(seconds, refusal=f"the answer has more than {MAX_ANSWER} bytes: is the address right?")
         if response.status == 200:
             return _answer(body, seconds)
-        words = _printable(_words(body) or response.reason or "")
+        words = plain((_words(body) or response.reason or "")[:MAX_WORDS])
         if response.status in _DENIED:
             raise Refused(f"the {side.name} at {_host(side)} said {response.status}: {words}")
         if response.status not in _WAIT:
@@ -134,11 +135,6 @@ def _words(body: bytes) -> str:
         return str(told.get("error", told)["message"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return ""
-
-
-def _printable(words: str) -> str:
-    """Words from outside, short and with no order to the terminal in them."""
-    return "".join(letter if letter.isprintable() else " " for letter in words[:MAX_WORDS])
 
 
 def _wait(retry_after: str) -> float:

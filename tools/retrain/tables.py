@@ -14,6 +14,7 @@ from retrain.compare import Comparison, Latency
 from retrain.endpoints import Said
 from retrain.reconcile import Reconciled
 from retrain.samples import Arrived
+from retrain.shown import plain
 from retrain.standing import AS_WANTED, Standing, leaves
 
 PIPE_WIDTH = 200
@@ -123,4 +124,4 @@ def _text(value: Any, style: str = "") -> Text:
     if value is None:
         return Text("-", style)
     words = ", ".join(str(part) for part in value) if isinstance(value, list) else str(value)
-    return Text("".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in words), style)
+    return Text(plain(words), style)
