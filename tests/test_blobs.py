@@ -18,7 +18,7 @@ import pytest
 from azurite import Azurite
 from ripeloop.blobs import Blob, Blobs, grant, open_blobs, try_blobs
 from ripeloop.blobsas import Sas
-from ripeloop.errors import Denied, NotFound, Offline, Refused, RipeloopError, SettingsError
+from ripeloop.errors import Changed, Denied, NotFound, Offline, Refused, RipeloopError, SettingsError
 
 BANANA = b"\x89PNG not really"
 METADATA = {"id": "0a1b", "predictions": '[["ripe",0.5],["50%",0.5]]', "captured_at": "2026-11-22T02:10:00.000001Z"}
@@ -71,6 +71,47 @@ async def listed(blobs: Blobs, prefix: str = "") -> list[str]:
 async def test_what_is_put_is_got(blobs: Blobs) -> None:
     await blobs.put("line-1/2026/11/22/0a1b.png", BANANA, METADATA, "image/png")
     assert await blobs.get("line-1/2026/11/22/0a1b.png") == BANANA
+
+
+async def test_metadata_is_replaced_where_nobody_was_quicker(blobs: Blobs) -> None:
+    await blobs.put("line-1/0a1b.png", BANANA, METADATA, "image/png")
+    found = await blobs.head("line-1/0a1b.png")
+    assert found == Blob("line-1/0a1b.png", len(BANANA), METADATA)
+    etag = await blobs.mark(found.name, {**METADATA, "labels": "[]"}, found.etag)
+    assert etag != found.etag
+    after = await blobs.head(found.name)
+    assert after.metadata == {**METADATA, "labels": "[]"}
+    assert [(blob.etag, blob.metadata) async for blob in blobs.list()] == [(etag, after.metadata)]
+    assert after.etag == etag
+    assert await blobs.get(found.name) == BANANA
+
+
+async def test_of_two_who_mark_the_same_blob_one_is_told_that_it_changed(blobs: Blobs) -> None:
+    await blobs.put("a", BANANA, {"id": "0"})
+    etag = (await blobs.head("a")).etag
+    marks = (blobs.mark("a", {"by": f"person-{nth}"}, etag) for nth in range(4))
+    ends = await asyncio.gather(*marks, return_exceptions=True)
+    assert [type(end) for end in ends if not isinstance(end, str)] == [Changed] * 3
+    assert (await blobs.head("a")).metadata["by"] == f"person-{[isinstance(end, str) for end in ends].index(True)}"
+
+
+async def test_what_is_not_there_has_no_head_and_cannot_be_marked(blobs: Blobs) -> None:
+    await blobs.put("a", BANANA)
+    for missing in ("b", "a/b"):
+        with pytest.raises(NotFound):
+            await blobs.head(missing)
+        with pytest.raises(NotFound):
+            await blobs.mark(missing, {"id": "1"}, "0x8DC")
+    assert [blob async for blob in blobs.list()] == [Blob("a", len(BANANA))]
+
+
+async def test_metadata_that_no_header_carries_is_refused_and_the_old_stays(blobs: Blobs) -> None:
+    await blobs.put("a", BANANA, {"id": "0"})
+    found = await blobs.head("a")
+    for bad in BAD_METADATA:
+        with pytest.raises(Refused):
+            await blobs.mark("a", bad, found.etag)
+    assert await blobs.head("a") == found
 
 
 async def test_a_listing_tells_name_size_and_metadata(blobs: Blobs) -> None:

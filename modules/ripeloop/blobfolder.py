@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import time
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from ripeloop import disk
 from ripeloop.blobname import METADATA_SUFFIX, Blob, check_metadata, check_name, is_name
-from ripeloop.errors import Denied, NotFound, Offline, Refused, RipeloopError
+from ripeloop.errors import Changed, Denied, NotFound, Offline, Refused, RipeloopError
 
 UNFINISHED = ".unfinished"
 STALE_SECONDS = 3600.0
@@ -59,6 +60,20 @@ class FolderBlobs:
             for blob in page:
                 yield blob
 
+    async def head(self, name: str) -> Blob:
+        """What is known of `name`."""
+        check_name(name)
+        found = await asyncio.to_thread(self._blob, name)
+        if found is None:
+            raise _missing(name)
+        return found
+
+    async def mark(self, name: str, metadata: Mapping[str, str], etag: str) -> str:
+        """Replace all metadata, on disk for sure, unless somebody was quicker."""
+        check_name(name)
+        check_metadata(metadata)
+        return await asyncio.to_thread(self._mark, name, dict(metadata), etag)
+
     async def delete(self, name: str) -> None:
         """Remove `name`."""
         check_name(name)
@@ -95,9 +110,23 @@ class FolderBlobs:
         try:
             return (self._folder / name).read_bytes()
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-            raise NotFound(f"the folder holds no blob {name!r}") from None
+            raise _missing(name) from None
         except OSError as error:
             raise _in_our_words(error, name) from error
+
+    def _mark(self, name: str, metadata: dict[str, str], etag: str) -> str:
+        path = self._folder / name
+        with _named_errors(name):
+            self._make_store()
+            with self._written(json.dumps(metadata).encode()) as unfinished, self._only_one(name):
+                found = self._blob(name)
+                if found is None:
+                    raise _missing(name)
+                if found.etag != etag:
+                    raise Changed("somebody changed the blob since it was read: read it again")
+                unfinished.replace(_metadata_path(path))
+                disk.sync(path.parent)
+        return _etag(json.dumps(metadata).encode())
 
     def _delete(self, name: str) -> None:
         path = self._folder / name
@@ -122,12 +151,14 @@ class FolderBlobs:
         path = self._folder / name
         try:
             size = path.stat().st_size
-        except FileNotFoundError:  # deleted between the listing and the look
+        except (FileNotFoundError, NotADirectoryError):  # deleted between the listing and the look
             return None
+        text = b""
         try:
-            return Blob(name, size, dict(json.loads(_metadata_path(path).read_bytes())))
+            text = _metadata_path(path).read_bytes()
+            return Blob(name, size, dict(json.loads(text)), etag=_etag(text))
         except (FileNotFoundError, ValueError, TypeError):  # a file that `put` did not write is a blob too
-            return Blob(name, size)
+            return Blob(name, size, etag=_etag(text))
 
     @contextmanager
     def _written(self, data: bytes) -> Iterator[Path]:
@@ -172,6 +203,15 @@ def _names(path: Path, folder: str) -> list[str]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     return sorted(name for name in names if not name.startswith(f"{folder}."))
+
+
+def _etag(metadata: bytes) -> str:
+    """The bytes of a blob never change: its metadata tells one state from another."""
+    return hashlib.blake2b(metadata, digest_size=8).hexdigest()
+
+
+def _missing(name: str) -> NotFound:
+    return NotFound(f"the folder holds no blob {name!r}")
 
 
 def _metadata_path(path: Path) -> Path:

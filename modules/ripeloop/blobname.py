@@ -25,13 +25,14 @@ _VALUE = re.compile(r"[!-~]([ -~]*[!-~])?")
 class Blob:
     """What a listing says of one blob: its name, its size in bytes, its metadata (ASCII keys and values).
 
-    `md5` is the digest of its bytes, empty where the store does not tell.
+    `md5` is the digest of its bytes, empty where the store does not tell. `etag` is another one after every change.
     """
 
     name: str
     size: int
     metadata: Mapping[str, str] = field(default_factory=dict)
     md5: bytes = field(default=b"", compare=False)
+    etag: str = field(default="", compare=False)
 
 
 def is_name(name: str) -> bool:

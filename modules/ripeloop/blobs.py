@@ -13,15 +13,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from azure.core import MatchConditions
 from azure.core.exceptions import AzureError, HttpResponseError
-from azure.storage.blob import ContainerSasPermissions, ContentSettings, generate_container_sas
+from azure.storage.blob import BlobProperties, ContainerSasPermissions, ContentSettings, generate_container_sas
 from azure.storage.blob.aio import ContainerClient
 
 from ripeloop.blobfolder import FolderBlobs
 from ripeloop.blobname import Blob, check_metadata, check_name, is_name
 from ripeloop.blobsas import Sas
 from ripeloop.blobtrouble import AlreadyThere, MayNotOverwrite, code_of, in_our_words, not_a_store, silent
-from ripeloop.errors import Denied, NotFound, SettingsError
+from ripeloop.errors import Changed, Denied, NotFound, SettingsError
 
 __all__ = ["AzureBlobs", "Blob", "Blobs", "FolderBlobs", "Grant", "grant", "open_blobs", "try_blobs"]
 
@@ -58,6 +59,15 @@ class Blobs(Protocol):
 
     def list(self, prefix: str = "") -> AsyncIterator[Blob]:
         """The blobs whose names start with `prefix`, in the order of their names. Raises Offline, Refused."""
+
+    async def head(self, name: str) -> Blob:
+        """What a listing says of `name`. Raises NotFound, Offline, Refused."""
+
+    async def mark(self, name: str, metadata: Mapping[str, str], etag: str) -> str:
+        """Replace all metadata of a blob that still has `etag`; the new etag.
+
+        Raises Changed where somebody was quicker, NotFound, Offline, Refused.
+        """
 
     async def delete(self, name: str) -> None:
         """Remove `name`. Deleting what is not there changes nothing. Raises Offline, Refused."""
@@ -195,17 +205,39 @@ class AzureBlobs:
 
         async def page() -> list[Blob] | None:
             try:
-                return [
-                    Blob(found.name, found.size, found.metadata or {}, bytes(found.content_settings.content_md5 or b""))
-                    async for found in await anext(pages)
-                    if is_name(found.name)
-                ]
+                return [_blob(found) async for found in await anext(pages) if is_name(found.name)]
             except StopAsyncIteration:
                 return None
 
         while (blobs := await self._call(page)) is not None:
             for blob in blobs:
                 yield blob
+
+    async def head(self, name: str) -> Blob:
+        """What is known of `name` without its bytes."""
+        check_name(name)
+
+        async def look() -> Blob:
+            return _blob(await self._client.get_blob_client(name).get_blob_properties())
+
+        return await self._call(look)
+
+    async def mark(self, name: str, metadata: Mapping[str, str], etag: str) -> str:
+        """Replace all metadata with one Set Blob Metadata, on the condition that nothing changed."""
+        check_name(name)
+        check_metadata(metadata)
+
+        async def write() -> str:
+            answer = await self._client.get_blob_client(name).set_blob_metadata(
+                dict(metadata), etag=f'"{etag}"', match_condition=MatchConditions.IfNotModified
+            )
+            return _bare(answer["etag"])
+
+        try:
+            return await self._call(write)
+        except Changed:
+            await self.head(name)  # of a blob that is gone stores say the same
+            raise
 
     async def delete(self, name: str) -> None:
         """Remove `name`."""
@@ -251,6 +283,16 @@ class AzureBlobs:
                 ) from error
             if code_of(error) != "ContainerAlreadyExists":
                 raise
+
+
+def _blob(found: BlobProperties) -> Blob:
+    md5 = bytes(found.content_settings.content_md5 or b"")
+    return Blob(found.name, found.size, found.metadata or {}, md5, _bare(found.etag))
+
+
+def _bare(etag: object) -> str:
+    """Listings tell it bare, and headers in quotes."""
+    return str(etag or "").strip('"')
 
 
 def _is_folder(address: str) -> bool:

@@ -14,7 +14,7 @@ from email.utils import parsedate_to_datetime
 from azure.core.exceptions import AzureError, HttpResponseError
 
 from ripeloop.blobsas import Sas
-from ripeloop.errors import Denied, NotFound, Offline, Refused, RipeloopError
+from ripeloop.errors import Changed, Denied, NotFound, Offline, Refused, RipeloopError
 
 MOST_SKEW = timedelta(minutes=5)  # Azure takes up to fifteen: it is said before that
 
@@ -55,6 +55,8 @@ def _said(status: int, code: str, error: HttpResponseError, sas: Sas | None, now
         return not_a_store(f"{status}")
     if code in ("BlobAlreadyExists", "UnauthorizedBlobOverwrite"):
         return AlreadyThere(code)
+    if code == "ConditionNotMet":
+        return Changed("somebody changed the blob since it was read: read it again")
     if code == "BlobNotFound":
         return NotFound("the container holds no blob of that name")
     return _of_all(status, code, _server_time(error), sas, now)

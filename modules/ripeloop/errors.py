@@ -7,6 +7,7 @@ RipeloopError
 ├── BadRecord       a spool file or a message is not what its writer promised
 ├── Offline         the other side cannot be reached now; later may help
 ├── Refused         the other side said no; the same again will not help
+│   ├── Changed     somebody changed it meanwhile: read it again
 │   └── Denied      it says no to all of it: the credential, the container or the account is not in order
 ├── NotFound        nothing has that name
 ├── SpoolFull       the spool has no room; the image is dropped and counted
@@ -48,6 +49,10 @@ class Offline(RipeloopError):
 
 class Refused(RipeloopError):
     """The other side said no, and would say so again."""
+
+
+class Changed(Refused):
+    """Somebody changed it since it was read."""
 
 
 class Denied(Refused):

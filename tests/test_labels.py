@@ -1,0 +1,125 @@
+"""What people said of an image: history, disagreement, review, and the room a blob's metadata has."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from retrain.labels import JUNK, KEY, MAX_BYTES, NONE, REVIEW, TAG, UNSURE, Answer, Labels
+from ripeloop.blobname import check_metadata
+from ripeloop.errors import Refused
+
+ANSWERS = st.builds(
+    Answer,
+    kind=st.just(TAG),
+    tags=st.tuples(st.text(min_size=1, max_size=20)),
+    by=st.text(min_size=1, max_size=12),
+    at=st.just("2026-11-22T08:00:00Z"),
+    how=st.sampled_from(["blind", "suggested", REVIEW]),
+)
+
+
+def says(tag: str, by: str = "kari", how: str = "blind") -> Answer:
+    return Answer(TAG, (tag,), by, "2026-11-22T08:00:00Z", how)
+
+
+def after(*answers: Answer) -> Labels:
+    labels = Labels()
+    for answer in answers:
+        labels = labels.with_answer(answer)
+    return labels
+
+
+@given(st.lists(ANSWERS, max_size=12))
+def test_labels_travel_as_metadata_and_come_back_the_same(answers):
+    metadata = after(*answers).into({"id": "0a"})
+    check_metadata(metadata)
+    assert metadata["id"] == "0a"
+    found = Labels.of(metadata)
+    assert (*answers,)[found.dropped :] == found.answers
+
+
+def test_an_image_that_nobody_saw_has_no_label():
+    assert Labels.of({"id": "0a"}) == Labels()
+    assert Labels().final is None
+    assert not Labels().disputed
+
+
+def test_the_newest_answer_of_a_person_stands():
+    labels = after(says("ripe"), says("unripe"))
+    assert labels.final == says("unripe")
+    assert len(labels.answers) == 2
+
+
+def test_an_undo_brings_the_answer_before_it_back_and_forgets_nothing():
+    labels = after(says("ripe"), says("unripe")).undone("kari", "2026-11-22T08:01:00Z")
+    assert labels.final == says("ripe")
+    assert labels.undone("kari", "2026-11-22T08:02:00Z").final is None
+    assert len(labels.answers) == 3
+
+
+def test_an_undo_takes_back_nothing_of_somebody_else():
+    assert after(says("ripe")).undone("ola", "2026-11-22T08:01:00Z").final == says("ripe")
+
+
+def test_two_who_differ_leave_no_label_until_a_review():
+    labels = after(says("ripe"), says("unripe", "ola"))
+    assert labels.disputed
+    assert labels.final is None
+    decided = labels.with_answer(says("ripe", "anne", REVIEW))
+    assert not decided.disputed
+    assert decided.final == says("ripe", "anne", REVIEW)
+    assert decided.with_answer(says("unripe", "ola")).final == says("ripe", "anne", REVIEW)
+    assert decided.undone("anne", "2026-11-22T09:00:00Z").disputed
+
+
+def test_two_who_agree_in_another_order_of_tags_do_not_differ():
+    both = after(Answer(TAG, ("a", "b"), "kari"), Answer(TAG, ("b", "a"), "ola"))
+    assert both.final == Answer(TAG, ("b", "a"), "ola")
+
+
+@pytest.mark.parametrize("kind", [NONE, UNSURE, JUNK])
+def test_an_answer_without_a_tag_is_an_answer(kind):
+    assert after(Answer(kind, by="kari")).final == Answer(kind, by="kari")
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        Answer("maybe", by="kari"),
+        Answer(TAG, (), "kari"),
+        Answer(NONE, ("ripe",), "kari"),
+        Answer(TAG, ("",), "kari"),
+        Answer(TAG, ("x" * 129,), "kari"),
+        Answer(TAG, ("ripe",), ""),
+        Answer(TAG, ("ripe",), "x" * 65),
+        Answer(TAG, tuple("ä" * 100 + str(nth) for nth in range(20)), "kari"),
+    ],
+)
+def test_an_answer_that_no_blob_carries_is_refused(bad):
+    with pytest.raises(Refused):
+        Labels().with_answer(bad)
+
+
+def test_of_more_answers_than_fit_the_oldest_go_and_are_counted():
+    labels = after(*(says(f"tag {nth}") for nth in range(100)))
+    metadata = labels.into({})
+    found = Labels.of(metadata)
+    assert len(metadata[KEY]) <= MAX_BYTES
+    assert found.dropped + len(found.answers) == 100
+    assert found.final == says("tag 99")
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        "",
+        "{",
+        "[]",
+        "7",
+        '{"answers": 7}',
+        '{"answers": [7, {"kind": "later"}, {"kind": "tag", "tags": 1}]}',
+        "[" * 9000,
+    ],
+)
+def test_labels_that_cannot_be_read_are_none(damaged):
+    assert Labels.of({KEY: damaged}).final is None
