@@ -31,7 +31,9 @@ bench: export BENCH_CLASSIFIER_SOAK = $(SOAK)
 bench: export BENCH_CLASSIFIER_REPORT = $(value REPORT)
 bench: export BENCH_CLASSIFIER_IMAGES = $(value IMAGES)
 bench: export BENCH_SAMPLER_REPORT = $(value REPORT)
-bench: .venv/bench ## how fast the classifier is (or PART=sampler); QUICK=1 in two minutes, SOAK=50000, REPORT=docs, IMAGES=DIR
+bench: export BENCH_SAMPLING_REPORT = $(value REPORT)
+bench: export BENCH_SAMPLING_IMAGES = $(value IMAGES)
+bench: .venv/bench ## how fast the classifier is (or PART=sampler, PART=sampling); QUICK=1 in two minutes, SOAK=50000, REPORT=docs, IMAGES=DIR
 	@$(RUN)/python -m bench $(or $(PART),classifier)
 
 lint: .venv/test ## formatting, style, types and layers
@@ -42,7 +44,8 @@ lint: .venv/test ## formatting, style, types and layers
 
 pytest: .venv/test ## the tests
 	@$(RUN)/python tests/azurite.py
-	$(RUN)/pytest
+	@sh tests/chromium.sh
+	$(RUN)/pytest -n 2 --dist loadfile
 
 fuzz: .venv/test ## post damaged images and forms for about ten minutes
 	FUZZ_EXAMPLES=40000 FUZZ_LAST=.cache/fuzzed $(RUN)/pytest tests/test_fuzz.py -o timeout=0 -o faulthandler_timeout=0

@@ -5,7 +5,9 @@ from __future__ import annotations
 import click
 
 from bench.classifier.command import command as classifier
+from bench.label.command import command as label
 from bench.sampler.command import command as sampler
+from bench.sampling.command import command as sampling
 
 
 @click.group(context_settings={"auto_envvar_prefix": "BENCH", "show_default": True})
@@ -15,6 +17,8 @@ def main() -> None:
 
 main.add_command(classifier, "classifier")
 main.add_command(sampler, "sampler")
+main.add_command(label, "label")
+main.add_command(sampling, "sampling")
 
 if __name__ == "__main__":
     main()

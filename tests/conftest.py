@@ -5,14 +5,15 @@ import sys
 
 import pytest
 
-pytest_plugins = ["azurite", "edge", "hubs", "program", "rollouts", "sampling", "serving"]
+pytest_plugins = ["azurite", "desks", "edge", "hubs", "program", "rollouts", "sampling", "serving"]
 
-SERVERS = {"azurite_cloud", "azurite_device", "edge", "edge_factory"}
+SERVERS = {"azurite_cloud", "azurite_device", "chromium", "edge", "edge_factory"}
 PROGRAMS = {
     "test_classifier_process",
     "test_demo",
     "test_dockerfiles",
     "test_loop",
+    "test_loop_kills",
     "test_rollout_process",
     "test_sampler_process",
     "test_trainer_api",

@@ -11,7 +11,7 @@ for minor in 14 13 12; do
         UV_PROJECT_ENVIRONMENT=".cache/python3.$minor" "$uv" sync --quiet --frozen --python "$python" \
             --all-extras --all-groups
         ".cache/python3.$minor/bin/python" -m pytest -q -m "not slow" -p no:cacheprovider
-        ".cache/python3.$minor/bin/python" -m pytest -q tests/test_loop.py -p no:cacheprovider
+        ".cache/python3.$minor/bin/python" -m pytest -q tests/test_loop_kills.py -p no:cacheprovider
         exit
     done
 done

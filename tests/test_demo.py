@@ -1,6 +1,7 @@
 """The demo: what a stranger sees first, and the one line they get when something is in the way."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -15,6 +16,7 @@ import pytest
 from demo import starter
 from demo.account import Account, strangers
 from demo.camera import Answer, Shift
+from demo.loop import MOST_EXAMPLES
 from demo.pictures import LEAST_TO_TRAIN, Picture, find, mixed, split_for_training
 from edge import free_gateway, free_port
 from ripeloop.errors import SettingsError
@@ -31,7 +33,12 @@ def demo(tmp_path, *args, timeout=100, **env):
 
 def free_ports():
     gateway = free_gateway()
-    return "--gateway", gateway, "--port", str(free_port("127.0.0.1")), "--hub-port", str(free_port(gateway))
+    ports = {
+        "--port": free_port("127.0.0.1"),
+        "--hub-port": free_port(gateway),
+        "--trainer-port": free_port("127.0.0.1"),
+    }
+    return "--gateway", gateway, *(word for flag, port in ports.items() for word in (flag, str(port)))
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +62,32 @@ def test_own_pictures_are_answered_and_every_flagged_one_is_accounted_for(tmp_pa
     assert "notes.jpg: 400" in ended.stdout
     uploaded = list((tmp_path / "demo" / "run" / "cloud").rglob("*.jpg"))
     assert uploaded
+
+
+@pytest.mark.timeout(240)
+def test_the_loop_is_closed_and_a_bad_model_is_undone_by_the_device(tmp_path):
+    ended = demo(tmp_path, "--turns", "1", "--count", "170", *free_ports(), timeout=230)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    said = ended.stdout
+    assert "turn 1: right" in said
+    assert "tag: " in said
+    assert "judge: " in said
+    (turn, after) = (
+        line.split() for line in said[said.index("Turn by turn") :].splitlines() if " day " in line or " night " in line
+    )
+    assert turn[:3] == ["1", "day", "starter"]
+    assert turn[-1] == "released", "the starter is weak on purpose: a model from twice as many labels is better"
+    assert after[:4] == ["after", "night", "model", "1"]
+    assert "The device took it back by itself: it is unsure of" in " ".join(said.split())
+    assert "Every flagged image is accounted for." in said
+    run = tmp_path / "demo" / "run"
+    page = (run / "report.html").read_text()
+    (link,) = re.findall(r'href="(.*?)"', page)
+    assert "The new model is better" in (run / link).read_text() or (run / link).is_file()
+    assert page.count("<img src=") == MOST_EXAMPLES
+    assert "http" not in page.replace("http-equiv", "")
+    logs = "".join(log.read_text() for log in (run / "logs").iterdir())
+    assert "PRIVATE KEY" not in logs + said + page
 
 
 @pytest.mark.parametrize("flag", ["--port", "--hub-port"])
@@ -99,6 +132,24 @@ def begun(tmp_path, fruit):
     raise AssertionError(process.stderr.read())
 
 
+def training(tmp_path):
+    """A demo whose trainer is at work."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "demo", "--folder", str(tmp_path / "demo"), "--count", "120", "--turns", "1", *free_ports()],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(tmp_path)},
+    )  # fmt: skip
+    for line in process.stdout:
+        if line.startswith("train: waiting"):
+            return process
+    raise AssertionError(process.stderr.read())
+
+
+def below(pid):
+    """The processes it started, and those that they did."""
+    found = children(pid)
+    return found.union(*(below(child) for child in found))
+
+
 def children(pid):
     return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
 
@@ -124,6 +175,27 @@ def test_a_demo_that_is_ended_leaves_nothing_running(tmp_path, fruit, signum):
         if signum != signal.SIGKILL:
             assert process.returncode == 130
             assert said == "stopped; nothing is left running\n"
+            assert not list(short.glob("ripeloop-*"))
+    finally:
+        shutil.rmtree(short, ignore_errors=True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGKILL])
+def test_a_demo_that_is_ended_while_it_trains_leaves_nothing_running(signum):
+    short = Path(tempfile.mkdtemp(prefix="d"))
+    try:
+        process = training(short)
+        started = below(process.pid)
+        assert len(started) >= 4
+        process.send_signal(signum)
+        _, said = process.communicate(timeout=30)
+        end = time.monotonic() + 10
+        while alive(started) and time.monotonic() < end:
+            time.sleep(0.1)
+        assert not alive(started)
+        if signum != signal.SIGKILL:
+            assert (process.returncode, said) == (130, "stopped; nothing is left running\n")
             assert not list(short.glob("ripeloop-*"))
     finally:
         shutil.rmtree(short, ignore_errors=True)
@@ -240,8 +312,8 @@ def test_an_image_no_camera_posted_is_a_stranger():
     assert strangers(account, shift) == {"z"}
 
 
-def test_nothing_outside_the_demo_folder_is_left_behind(tmp_path, fruit):
-    before = set(Path("/tmp").glob("ripeloop-*"))
-    demo(tmp_path, *free_ports(), "--images", str(tmp_path / "nowhere"))
-    assert set(Path("/tmp").glob("ripeloop-*")) <= before
-    shutil.rmtree(tmp_path / "demo", ignore_errors=True)
+def test_nothing_outside_the_demo_folder_is_left_behind(tmp_path):
+    own = tmp_path / "tmp"
+    own.mkdir()
+    demo(tmp_path, *free_ports(), "--images", str(tmp_path / "nowhere"), TMPDIR=str(own))
+    assert not list(own.glob("ripeloop-*"))

@@ -16,9 +16,12 @@ import click
 import jsonschema
 import pytest
 import referencing
+from click.testing import CliRunner
 
 from localedge import deployment
 from localedge.message import Message
+from manifests.variables import expand
+from retrain.__main__ import main
 from retrain.fleet import Fleet
 from ripeloop.errors import Refused
 from ripeloop.sampling import Sampling
@@ -107,6 +110,16 @@ def test_azures_own_tool_renders_the_template_and_its_schema_takes_it(genconfig,
     for module in MODULES:
         image = json.loads(manifest)["modulesContent"]["$edgeAgent"]["properties.desired"]["modules"][module]
         assert image["settings"]["image"].endswith(f"/ripeloop-{module}:{version()}-{platform}")
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_our_own_command_renders_the_very_same(genconfig, tmp_path, platform):
+    out = tmp_path / "mine.json"
+    flags = ["--platform", platform, "--env-file", str(ROOT / ".env.template"), "--laptop", "--out", str(out)]
+    clean = {name: None for name in os.environ if name in env_template()}
+    done = CliRunner(env=clean).invoke(main, ["manifest", "render", str(TEMPLATE), *flags])
+    assert done.exit_code == 0, done.output
+    assert json.loads(out.read_text()) == json.loads(genconfig(platform=platform)[1])
 
 
 @pytest.mark.parametrize(
@@ -282,7 +295,7 @@ def test_create_options_fit_the_eight_chunks_the_tool_writes(genconfig, module):
     settings = manifest["modulesContent"]["$edgeAgent"]["properties.desired"]["modules"][module]["settings"]
     chunks = [settings[name] for name in sorted(settings) if name.startswith("createOptions")]
     assert all(len(chunk) <= 512 for chunk in chunks)
-    expected = deployment.expand(json.dumps(host_config(module)), env_template())
+    expected = expand(json.dumps(host_config(module)), env_template())
     assert json.loads("".join(chunks))["HostConfig"] == json.loads(expected)
 
 

@@ -25,7 +25,7 @@ from ripeloop.spool import Spool
 ROOT = Path(__file__).parents[1]
 MODULES = ("classifier", "sampler")
 USER = "10001"
-OURS = {"ripeloop", "classifier", "sampler", "retrain", "trainer", "localedge", "demo"}
+OURS = {"ripeloop", "classifier", "sampler", "retrain", "trainer", "localedge", "manifests", "demo"}
 
 template = json.loads((ROOT / "deployment.template.json").read_text())
 

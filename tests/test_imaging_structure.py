@@ -65,6 +65,35 @@ def many_tags(count: int) -> bytes:
     return b"II*\0" + struct.pack("<LH", 8, count) + entries + bytes(4)
 
 
+def gif(*extensions: bytes) -> bytes:
+    whole = saved("GIF")
+    start = 13 + (3 << (whole[10] & 7) + 1)
+    return whole[:start] + b"".join(extensions) + whole[start:]
+
+
+def extension(label: int, *blocks: bytes) -> bytes:
+    return bytes((0x21, label)) + b"".join(bytes([len(block)]) + block for block in blocks) + b"\0"
+
+
+def bmp(data: bytes, width: int, height: int, *, bits: int = 8) -> bytes:
+    """A run-length encoded BMP."""
+    told = struct.pack("<LllHHLLllLL", 40, width, height, 1, bits, 1 if bits == 8 else 2, len(data), 0, 0, 256, 0)
+    start = 14 + len(told) + 1024
+    return b"BM" + struct.pack("<LLL", start + len(data), 0, start) + told + bytes(range(256)) * 4 + data
+
+
+def rows(width: int, height: int) -> bytes:
+    """Rows of pixels that are never alike, as an editor writes them."""
+    picture = np.random.default_rng(1).integers(0, 255, (height, width), np.uint8)
+    out = bytearray()
+    for row in picture:
+        for at in range(0, width, 254):
+            piece = row[at : at + 254].tobytes()
+            out += bytes((0, len(piece))) + piece + bytes(len(piece) % 2)
+        out += b"\0\0"
+    return bytes(out + b"\0\1")
+
+
 PROFILE = chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(1 << 20), 9))
 TEXT = chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1 << 19), 9))
 HOSTILE = {
@@ -87,6 +116,22 @@ HOSTILE = {
     "PNG, profiles": (lambda: png(PROFILE * 1000), "packed"),
     "PNG, texts": (lambda: png(TEXT * 1000), "packed"),
     "PNG, chunks": (lambda: png(chunk(b"abCd") * 300_000), "chunks"),
+    "BMP, many runs": (lambda: bmp(b"\1\7" * 2_000_000, 2000, 2000), "without compression"),
+    "BMP, many pixels": (lambda: bmp(b"\xff\x12" * 400_000, 10_000, 10_000, bits=4), "without compression"),
+    "BMP, many pixels from the top": (lambda: bmp(b"\xff\x12" * 400_000, 10_000, -10_000), "without compression"),
+    "GIF, a comment in pieces": (lambda: gif(extension(0xFE, *[b"x"] * 2_000_000)), "blocks before its picture"),
+    "GIF, comments": (lambda: gif(extension(0xFE, b"x") * 700_000), "blocks before its picture"),
+    "GIF, empty comments": (lambda: gif(b"\x21\xfe\0" * 1_000_000), "blocks before its picture"),
+    "GIF, notes of an application": (
+        lambda: gif(extension(0xFF, b"NETSCAPE2.0", *[b"x"] * 1_900_000)), "blocks before its picture",
+    ),
+    "GIF, notes behind an empty block": (
+        lambda: gif(b"\x21\xf9\0" + b"\1x" * 1_900_000 + b"\0"), "blocks before its picture",
+    ),
+    "GIF, notes behind an empty block and a comma": (
+        lambda: gif(b"\x21\xff\0" + b"\1," * 1_900_000 + b"\0"), "blocks before its picture",
+    ),
+    "GIF, stray bytes": (lambda: gif(b"x" * 4_000_000), "no picture"),
 }  # fmt: skip
 
 
@@ -127,6 +172,19 @@ HONEST = {
     "TIFF, packed strips": lambda: saved("TIFF", (900, 600), compression="tiff_lzw", tiffinfo={278: 2}),
     "TIFF, a strip a row": lambda: saved("TIFF", (5, 5000), tiffinfo={278: 1}),
     "TIFF, JPEG": lambda: saved("TIFF", (900, 600), compression="jpeg"),
+    "BMP": lambda: saved("BMP", (4000, 3000)),
+    "BMP, a screen in runs": lambda: bmp(rows(1920, 1080), 1920, 1080),
+    "BMP, runs of half bytes": lambda: bmp((b"\xf0\x12" * 8 + b"\0\0") * 1000 + b"\0\1", 1920, 1000, bits=4),
+    "GIF": lambda: saved("GIF", (640, 480)),
+    "GIF, a comment and a profile": lambda: gif(
+        extension(0xFE, b"line 3"), extension(0xFF, b"ICCRGBG1012", *[bytes(255)] * 2000), extension(0xFE)
+    ),
+    "GIF, animated": lambda: saved(
+        "GIF", save_all=True, loop=0, append_images=[Image.new("RGB", (64, 48), (n, 0, 0)) for n in range(80)]
+    ),
+    "GIF, notes in XMP": lambda: gif(
+        extension(0xFF, b"XMP DataXMP")[:-1] + b"<x:xmpmeta note='a b'/>" * 9000 + bytes([1, *range(255, -1, -1), 0])
+    ),
     "BigTIFF": lambda: saved("TIFF", big_tiff=True),
 }  # fmt: skip
 

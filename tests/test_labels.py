@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrain.labels import JUNK, KEY, MAX_BYTES, NONE, REVIEW, TAG, UNSURE, Answer, Labels
+from retrain.labels import JUNK, KEY, KNOWN, MAX_BYTES, NONE, REVIEW, TAG, UNSURE, Answer, Labels
 from ripeloop.blobname import check_metadata
 from ripeloop.errors import Refused
 
@@ -55,6 +55,14 @@ def test_an_undo_brings_the_answer_before_it_back_and_forgets_nothing():
     assert labels.final == says("ripe")
     assert labels.undone("kari", "2026-11-22T08:02:00Z").final is None
     assert len(labels.answers) == 3
+
+
+def test_an_answer_that_measures_its_labeller_changes_nothing_and_can_be_taken_back():
+    labels = after(says("ripe"), says("unripe", by="per", how=KNOWN))
+    assert labels.final == says("ripe")
+    assert not labels.disputed
+    both = labels.with_answer(says("ripe", by="per")).with_answer(says("unripe", by="per", how=KNOWN))
+    assert both.undone("per", "2026-11-22T08:01:00Z").standing == (says("ripe"), says("ripe", by="per"))
 
 
 def test_an_undo_takes_back_nothing_of_somebody_else():

@@ -3,7 +3,8 @@
 import asyncio
 import json
 import os
-from contextlib import asynccontextmanager, suppress
+import threading
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,10 +56,10 @@ async def module(edge, name, *, answers=True):
     try:
         yield client, heard
     finally:
-        # a client whose hub was killed while it sent may never shut down
-        with suppress(TimeoutError):
-            async with asyncio.timeout(5):
-                await client.shutdown()
+        # a client whose hub was killed, or that was refused, may never shut down, and blocks its loop meanwhile
+        ending = threading.Thread(target=lambda: asyncio.run(client.shutdown()), daemon=True)
+        ending.start()
+        await asyncio.to_thread(ending.join, 5)
 
 
 async def create(edge, name, **options):

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from edge import manifest
-from localedge.deployment import expand, load, parse, read_env_file
+from localedge.deployment import load, parse
+from manifests.variables import expand, read_env_file
 from ripeloop.errors import SettingsError
 
 

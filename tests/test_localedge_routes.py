@@ -6,10 +6,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from localedge.conditions import compile_condition
 from localedge.message import Message, decode_bag, encode_bag
-from localedge.routes import LOWEST_PRIORITY, parse
 from localedge.topics import Event, read
+from manifests.conditions import compile_condition
+from manifests.routes import LOWEST_PRIORITY, parse
 from ripeloop.errors import SettingsError
 
 JSON = {"contentType": "application/json", "contentEncoding": "utf-8"}

@@ -16,7 +16,7 @@ import pytest
 
 from edge import manifest
 from retrain.__main__ import main
-from retrain.manifest import read_manifest
+from retrain.manifest.rendered import read_manifest
 from retrain.samples import Arrival, Arrived, arrived, folder_of
 from retrain.settings import NOT_AS_WANTED, OFFLINE, USAGE
 from retrain.standing import AS_WANTED, NOT_REPORTED, Setting, Standing, leaves, settings

@@ -13,13 +13,15 @@ import pytest
 
 from ripeloop.blobs import Blobs
 from ripeloop.errors import Offline
-from sampler.gate import budget_is_spent
+from sampler.gate import LATEST, budget_is_spent, carried, share
 from sampler.ledger import day_begin
 from sampler.steering import Steering
 from sampler.window import window
 from test_sampler_upload import Site, site
 
 __all__ = ["site"]
+
+HEAD = 8  # bytes of a picture before those that a test asks for
 
 
 class Line:
@@ -68,18 +70,63 @@ async def test_what_does_not_fit_into_the_day_holds_up_nothing_and_has_its_turn_
     uploader = site.uploader()
     await uploader.drain()
     assert set(await site.in_cloud()) == {first.blob, *(one.blob for one in small)}
-    closed = uploader.closed()
+    closed = uploader.standing().closed
     assert closed is not None
-    assert closed.kind == "budget"
+    assert (closed.kind, closed.words[:24]) == ("budget", "images over a day's 2000")
+    assert uploader.closed() is None  # what fits may go
     site.wall += timedelta(days=1)
     older = await site.keep(-1, size=100)
     await uploader.drain()
-    assert oversized.blob in await site.in_cloud()
-    assert older.blob not in await site.in_cloud()
-    site.wall += timedelta(days=1)
-    await uploader.drain()
-    assert older.blob in await site.in_cloud()
-    assert uploader.closed() is None
+    assert {oversized.blob, older.blob} <= set(await site.in_cloud())
+    assert uploader.standing().closed is None
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+async def test_images_larger_than_a_day_leave_half_of_each_day_to_the_others_and_pay_for_the_days_they_take(
+    site: Site, concurrency: int
+) -> None:
+    site.wall = datetime(2026, 11, 22, 12).astimezone()
+    site.steering = Steering(bytes_per_day=2000, concurrency=concurrency, hold_minutes=0)
+    large = [await site.keep(n, size=5000 - HEAD) for n in range(120)]  # before all others, and more than a drain may skip
+    uploader = site.uploader()
+    went = list[int]()
+    for day in range(11):
+        small = await site.keep(1000 + day, size=100)
+        await uploader.drain()
+        there = set(await site.in_cloud())
+        assert small.blob in there, day
+        went.append(sum(one.blob in there for one in large))
+        assert uploader.sent_bytes <= 2000 * (day + 1) + 5100
+        if day == 2:  # what is owed outlives a restart
+            uploader = site.uploader()
+        site.wall += timedelta(days=1)
+    assert went == [1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 3]
+
+
+async def test_what_a_large_image_owes_leaves_half_of_the_day_and_no_more(site: Site) -> None:
+    site.wall = datetime(2026, 11, 22, 12).astimezone()
+    site.steering = Steering(bytes_per_day=2000, concurrency=1, hold_minutes=0)
+    large = await site.keep(0, size=5000)
+    small = [await site.keep(n, size=300) for n in range(1, 8)]
+    uploader = site.uploader()
+    for day in (1, 2):
+        await uploader.drain()
+        there = set(await site.in_cloud())
+        assert large.blob in there
+        assert sum(one.blob in there for one in small) == 3 * day
+        closed = uploader.closed()
+        assert closed is not None
+        assert closed.kind == "budget"
+        site.wall += timedelta(days=1)
+
+
+def test_an_image_over_a_days_bytes_is_paid_by_halves_of_days() -> None:
+    assert (share(1500, 2000), carried(1500, 2000)) == (1500, [])
+    assert (share(5000, 2000), carried(5000, 2000)) == (1000, [1000] * 4)
+    assert (share(2100, 2000), carried(2100, 2000)) == (1000, [1000, 100])
+    assert (share(9, 1), carried(9, 1)) == (1, [1] * 8)
+    assert (share(5000, 0), carried(5000, 0)) == (5000, [])
+    assert (share(10**6, 10), carried(10**6, 10)) == (5, [5] * LATEST)
 
 
 async def test_a_flush_during_a_drain_is_for_what_the_drain_leaves(site: Site) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -253,10 +253,10 @@ async def test_a_write_that_was_cut_short_counts_its_bytes_once(site: Site) -> N
     ledger, begun, go_on = Ledger(site.outbox), threading.Event(), threading.Event()
     spend = site.outbox.spend_uplink
 
-    def slowly(day: datetime, size: int) -> None:
+    def slowly(sizes: Mapping[datetime, int]) -> None:
         begun.set()
         assert go_on.wait(10)
-        spend(day, size)
+        spend(sizes)
 
     site.outbox.spend_uplink = slowly  # type: ignore[method-assign]
     await ledger.look()

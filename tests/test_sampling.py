@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localedge.twins import MAX_DOCUMENT_BYTES, MAX_VALUE_BYTES
+from manifests.limits import MAX_DOCUMENT_BYTES, MAX_VALUE_BYTES
 from ripeloop.errors import Refused
 from ripeloop.sampling import MAX_REPORTED, Sampling, reported
 from ripeloop.uncertainty import Policy, TagPolicy

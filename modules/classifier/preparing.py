@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from classifier.candidate import prepared
 from classifier.compared import Compared
 from classifier.fetch import FetchLimits
-from classifier.live import Live
+from classifier.live import Live, Serving
 from classifier.memory import SHADOWING, Memory, Outcome
 from classifier.model import Model
 from classifier.news import News
@@ -50,11 +50,12 @@ _UNFORESEEN = (
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The candidate may take over. `shadow` is how it compared, where that was wished."""
+    """The candidate may take over. `shadow` is how it compared, where that was wished, and `beside` with which."""
 
     wanted: Wanted
     model: Model
     shadow: Compared | None = None
+    beside: Serving | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,7 @@ class Failed:
     wanted: Wanted
     reason: str
     shadow: Compared | None = None
+    beside: Serving | None = None
 
 
 class Preparing:
@@ -88,6 +90,7 @@ class Preparing:
         self._tell = tell
         self._done = done
         self._task: asyncio.Task[None] | None = None
+        self._prepared: Model | None = None
 
     @property
     def on_its_way(self) -> bool:
@@ -98,15 +101,25 @@ class Preparing:
         """Bring a candidate up, after `stop`."""
         self._task = tasks.create_task(self._prepare(wanted, limits))
 
+    def is_outdated(self, end: Ready | Failed) -> bool:
+        """Whether the candidate was compared with a model that does not answer any more."""
+        return end.beside is not None and end.beside is not self._live.serving
+
+    def compare_anew(self, wanted: Wanted, limits: FetchLimits, tasks: asyncio.TaskGroup) -> None:
+        """Forget how the candidate compared, and compare it with the model that answers now."""
+        log.info("model %s is compared anew: the model it was compared with answers no more", wanted.version)
+        self._task = tasks.create_task(self._prepare(wanted, limits, self._prepared))
+
     async def stop(self) -> None:
         """No candidate is on its way when this returns."""
-        task, self._task = self._task, None
+        task, self._task, self._prepared = self._task, None, None
         if task is not None:
             task.cancel()
             await asyncio.wait({task})
 
-    async def _prepare(self, wanted: Wanted, limits: FetchLimits) -> None:
+    async def _prepare(self, wanted: Wanted, limits: FetchLimits, model: Model | None = None) -> None:
         compared: Compared | None = None
+        beside: Serving | None = None
 
         def tell(state: str, reason: str = "") -> None:
             self._tell(Outcome(state, reason, wanted.version, now()))
@@ -115,23 +128,23 @@ class Preparing:
             await self._remembered.commit(lambda memory: memory.loading(wanted))
 
         try:
-            model = await prepared(wanted, self._sources, limits, tell, about_to_load)
+            model = self._prepared = model or await prepared(wanted, self._sources, limits, tell, about_to_load)
             if wanted.shadow is not None:
-                compared, reason = await self._compared(wanted, wanted.shadow, model)
+                compared, beside, reason = await self._compared(wanted, wanted.shadow, model)
                 if reason:
                     raise BadModel(reason)
         except OSError as error:
             self._done(Failed(wanted, self._remembered.unusable(error)))
         except RipeloopError as error:
-            self._done(Failed(wanted, str(error), compared))
+            self._done(Failed(wanted, str(error), compared, beside))
         except _UNFORESEEN as error:
             log.exception("model %s cannot be prepared", wanted.version)
             self._done(Failed(wanted, f"it cannot be prepared ({type(error).__name__}); the log tells more", compared))
         else:
-            self._done(Ready(wanted, model, compared))
+            self._done(Ready(wanted, model, compared, beside))
 
-    async def _compared(self, wanted: Wanted, wish: ShadowWish, model: Model) -> tuple[Compared, str]:
-        """How the candidate compared, and why it must not take over, or nothing; told by then."""
+    async def _compared(self, wanted: Wanted, wish: ShadowWish, model: Model) -> tuple[Compared, Serving, str]:
+        """How the candidate compared, with which, and why it must not take over, or nothing; told by then."""
 
         def tell(compared: Compared) -> None:
             self._tell(Outcome(SHADOWING, "", wanted.version, now(), compared))
@@ -141,12 +154,12 @@ class Preparing:
         try:
             reason = await shadow.run(tell)
         finally:
-            self._live.shadow = None
+            beside, self._live.shadow = self._live.serving, None
             settling.cancel()
             await asyncio.wait({settling})
         log.info("model %s, compared in silence: %s", wanted.version, shadow.compared.to_reported())
         await self._news.told()
-        return shadow.compared, reason
+        return shadow.compared, beside, reason
 
     async def _settle(self) -> None:
         await asyncio.sleep(SETTLED)

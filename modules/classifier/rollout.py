@@ -109,6 +109,8 @@ class Rollout:
         match event:
             case _Desired(section):
                 await self._want(section)
+            case Ready(wanted) | Failed(wanted) if wanted == self._wanted and self._preparing.is_outdated(event):
+                self._preparing.compare_anew(wanted, self._settings.limits, self._tasks)
             case Ready(wanted) if wanted == self._wanted:
                 await self._preparing.stop()
                 await self._activate(event)

@@ -23,12 +23,17 @@ MAX_CHUNKS = 20_000  # of a PNG; an animation of megabytes has a few thousand
 MAX_PACKED = 64  # packed profiles and texts of a PNG; each may unpack to a megabyte
 MAX_TAGS = 4096  # of a TIFF, which has some dozens
 MAX_PIECES = 40_960  # strips or tiles of a TIFF: four colours apart, a strip for each of 10,240 rows
+MAX_RLE_PIXELS = 4 * 1024 * 1024  # of a run-length BMP, which Pillow unpacks one by one in Python
+MAX_RLE_BYTES = 2560 * 1024  # of it; a screen of 1920x1080 has 2 MB where no two pixels are alike
+MAX_BLOCKS = 20_000  # before the first picture of a GIF; a profile and notes of a megabyte have some thousands
 OVERLAPPING = 4  # times as many bytes as the file has; some writers count bytes before they are packed
 
 _PACKED = (b"iCCP", b"zTXt", b"iTXt")
 _MARKER = re.compile(rb"\xff+([\x01-\xfe])")
 _APP1, _SOS = 0xFFE1, 0xFFDA
 _BIG_TIFF, _APART = 43, 2
+_RLE8, _RLE4, _SHORT_HEADER = 1, 2, 12
+_COMMENT, _APPLICATION = b"\xfe", b"\xff"
 
 
 def check(image: bytes) -> None:
@@ -39,6 +44,10 @@ def check(image: bytes) -> None:
         _check_png(image)
     elif image.startswith(tuple(Tiff.PREFIXES)):
         _check_tiff(image)
+    elif image.startswith(b"BM"):
+        _check_bmp(image)
+    elif image.startswith(b"GIF8"):
+        _check_gif(image)
 
 
 def _check_jpeg(image: bytes) -> None:
@@ -95,6 +104,44 @@ def _check_tiff(image: bytes) -> None:
         sizes = tags.get(counts, ())
         if len(sizes) > 1 and sum(sizes) > OVERLAPPING * len(image):
             raise BadImage("the TIFF's strips or tiles are larger than the file: save it anew")
+
+
+def _check_bmp(image: bytes) -> None:
+    header, width, height = (int.from_bytes(image[at : at + 4], "little") for at in (14, 18, 22))
+    if header == _SHORT_HEADER or int.from_bytes(image[30:34], "little") not in (_RLE8, _RLE4):
+        return
+    pixels = width * min(height, 2**32 - height)  # from top to bottom, it is negative
+    if pixels > MAX_RLE_PIXELS or len(image) > MAX_RLE_BYTES:
+        raise BadImage("the BMP is run-length encoded and large, which takes too long: save it without compression")
+
+
+def _check_gif(image: bytes) -> None:
+    """Walks the blocks before the first picture as Pillow does, so that none can be hidden from this."""
+    blocks, at = 0, 13 + (3 << (image[10] & 7) + 1 if len(image) > 10 and image[10] & 0x80 else 0)
+
+    def skip() -> int:
+        """Steps over one block; its size."""
+        nonlocal at, blocks
+        size = image[at] if at < len(image) else 0
+        at, blocks = at + 1 + size, blocks + 1
+        if blocks > MAX_BLOCKS:
+            raise BadImage(f"the GIF has more than {MAX_BLOCKS} blocks before its picture: save it without comments")
+        return size
+
+    while at < len(image) and image[at] not in b",;":
+        if image[at] != ord("!"):  # a stray byte
+            blocks, at = blocks + 1, at + 1
+            if blocks > MAX_BLOCKS:
+                raise BadImage("the GIF has no picture where one is expected: save it anew")
+            continue
+        label, first = image[at + 1 : at + 2], at + 3
+        at += 2
+        size = skip()
+        if label == _APPLICATION and size and image.startswith(b"NETSCAPE2.0", first):
+            skip()
+        more = size > 0 or label != _COMMENT  # behind an empty first block of any other kind Pillow reads on
+        while more:
+            more = skip() > 0
 
 
 def _pieces(length: int, each: float) -> int:

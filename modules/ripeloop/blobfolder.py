@@ -10,12 +10,13 @@ import json
 import os
 import time
 import zlib
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Mapping, MutableSequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 
 from ripeloop import disk
+from ripeloop.bloblease import FOLDER, Lease, folder_lease
 from ripeloop.blobname import METADATA_SUFFIX, Blob, check_metadata, check_name, is_name
 from ripeloop.errors import Changed, Denied, NotFound, Offline, Refused, RipeloopError
 
@@ -23,6 +24,8 @@ UNFINISHED = ".unfinished"
 STALE_SECONDS = 3600.0
 LOCKS = 16
 PAGE = 100
+SOME_BLOBS = "some_blobs"
+"""The kind of Refused that ends a listing of all the other blobs."""
 
 
 class FolderBlobs:
@@ -35,6 +38,11 @@ class FolderBlobs:
         self._folder = folder
         self._unfinished = folder / UNFINISHED
         self._clear_unfinished()
+
+    def path(self, name: str) -> Path:
+        """Where the blob of that name is, or would be."""
+        check_name(name)
+        return self._folder / name
 
     async def put(
         self,
@@ -54,11 +62,18 @@ class FolderBlobs:
         return await asyncio.to_thread(self._get, name)
 
     async def list(self, prefix: str = "") -> AsyncIterator[Blob]:
-        """The blobs whose names start with `prefix`, a hundred at a time."""
-        found = self._walk("", prefix)
+        """The blobs whose names start with `prefix`, a hundred at a time.
+
+        What cannot be looked at holds up no other: it is told at the end, as Refused of kind `some_blobs`.
+        """
+        failed: list[str] = []
+        found = self._walk("", prefix, failed)
         while page := await asyncio.to_thread(_page, found):
             for blob in page:
                 yield blob
+        if failed:
+            words = f"{len(failed)} names cannot be looked at, as {failed[0]}: is the disk sound?"
+            raise Refused(words, kind=SOME_BLOBS)
 
     async def head(self, name: str) -> Blob:
         """What is known of `name`."""
@@ -78,6 +93,25 @@ class FolderBlobs:
         """Remove `name`."""
         check_name(name)
         await asyncio.to_thread(self._delete, name)
+
+    @asynccontextmanager
+    async def lease(
+        self,
+        name: str,
+        by: str,
+        lease_id: str = "",  # noqa: ARG002 - the lock ends with its process
+        *,
+        take: bool = False,  # noqa: ARG002 - a lock cannot be taken from a process that lives
+    ) -> AsyncIterator[Lease]:
+        """Hold a lock of a file that no listing shows."""
+        check_name(name)
+        path = self._folder / FOLDER / f"{name}.lock"
+        with ExitStack() as held:
+            with _named_errors(name):
+                self._make_store()
+                _make_folder(path.parent)
+                lease = held.enter_context(folder_lease(path, by))
+            yield lease
 
     def _put(self, name: str, data: bytes, metadata: dict[str, str]) -> bool:
         path = self._folder / name
@@ -137,15 +171,19 @@ class FolderBlobs:
                 path.unlink(missing_ok=True)
                 _metadata_path(path).unlink(missing_ok=True)
 
-    def _walk(self, folder: str, prefix: str) -> Iterator[Blob]:
-        """The blobs below `folder` (empty, or ending in a slash) that start with `prefix`."""
+    def _walk(self, folder: str, prefix: str, failed: MutableSequence[str]) -> Iterator[Blob]:
+        """The blobs below `folder` (empty, or ending in a slash) that start with `prefix`; `failed` gets the others."""
         with _named_errors(folder):
-            for name in _names(self._folder / folder, folder):
+            names = _names(self._folder / folder, folder)
+        for name in names:
+            try:
                 if name.endswith("/"):
                     if name.startswith(prefix) or prefix.startswith(name):
-                        yield from self._walk(name, prefix)
+                        yield from self._walk(name, prefix, failed)
                 elif name.startswith(prefix) and is_name(name) and (blob := self._blob(name)):
                     yield blob
+            except (OSError, Offline, Refused) as error:
+                failed.append(f"{name} ({getattr(error, 'strerror', None) or error})")
 
     def _blob(self, name: str) -> Blob | None:
         path = self._folder / name
@@ -199,10 +237,17 @@ def _names(path: Path, folder: str) -> list[str]:
     """The names in `path` in the order of whole blob names, in which `a-b` comes before `a/b`."""
     try:
         with os.scandir(path) as entries:
-            names = [f"{folder}{entry.name}{'/' if entry.is_dir() else ''}" for entry in entries]
+            names = [f"{folder}{entry.name}{'/' if _is_folder(entry) else ''}" for entry in entries]
     except (FileNotFoundError, NotADirectoryError):
         return []
     return sorted(name for name in names if not name.startswith(f"{folder}."))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # who looks at it is told why
+        return False
 
 
 def _etag(metadata: bytes) -> str:

@@ -7,24 +7,33 @@ import base64
 import re
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
+from urllib.parse import quote
 
 from azure.core import MatchConditions
 from azure.core.exceptions import AzureError, HttpResponseError
-from azure.storage.blob import BlobProperties, ContainerSasPermissions, ContentSettings, generate_container_sas
-from azure.storage.blob.aio import ContainerClient
+from azure.storage.blob import (
+    BlobProperties,
+    BlobSasPermissions,
+    ContainerSasPermissions,
+    ContentSettings,
+    generate_blob_sas,
+    generate_container_sas,
+)
+from azure.storage.blob.aio import BlobLeaseClient, ContainerClient
 
 from ripeloop.blobfolder import FolderBlobs
+from ripeloop.bloblease import FOLDER, Lease, azure_lease
 from ripeloop.blobname import Blob, check_metadata, check_name, is_name
 from ripeloop.blobsas import Sas
 from ripeloop.blobtrouble import AlreadyThere, MayNotOverwrite, code_of, in_our_words, not_a_store, silent
 from ripeloop.errors import Changed, Denied, NotFound, SettingsError
 
-__all__ = ["AzureBlobs", "Blob", "Blobs", "FolderBlobs", "Grant", "grant", "open_blobs", "try_blobs"]
+__all__ = ["AzureBlobs", "Blob", "Blobs", "FolderBlobs", "Grant", "grant", "link", "open_blobs", "try_blobs"]
 
 CONNECT_SECONDS = 10
 SILENT_SECONDS = 30
@@ -72,6 +81,16 @@ class Blobs(Protocol):
     async def delete(self, name: str) -> None:
         """Remove `name`. Deleting what is not there changes nothing. Raises Offline, Refused."""
 
+    def lease(
+        self, name: str, by: str, lease_id: str = "", *, take: bool = False
+    ) -> AbstractAsyncContextManager[Lease]:
+        """Be the only one who holds `name` while the block runs; others are told `by` as the holder.
+
+        A holder that was killed gets it again at once with the same `lease_id` (a UUID), any other within a minute;
+        `take` takes it from whoever has it. Where it is lost, the block is cancelled. Raises Refused of kind `leased`
+        or `lease_lost`, Offline.
+        """
+
 
 @asynccontextmanager
 async def open_blobs(address: str, container: str, api_version: str | None = None) -> AsyncIterator[Blobs]:
@@ -103,7 +122,7 @@ async def try_blobs(address: str, container: str, api_version: str | None = None
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A right to create blobs in one container until it expires; `address` is the secret, a container's SAS URL."""
+    """A right that expires: to create blobs in one container, or to read one; `address` is the secret, a SAS URL."""
 
     address: str = field(repr=False)
     expires: datetime
@@ -133,6 +152,25 @@ async def grant(address: str, container: str, api_version: str | None, *, lasts:
     return Grant(f"{url}?{sas}", now + lasts)
 
 
+def link(blobs: Blobs, name: str, *, lasts: timedelta, now: datetime) -> Grant:
+    """A new SAS of one blob: to read it, and for nothing else. Asks nobody. Raises SettingsError."""
+    key = blobs.account_key() if isinstance(blobs, AzureBlobs) else None
+    if not isinstance(blobs, AzureBlobs) or key is None:
+        raise SettingsError("to make links for devices takes a connection string with the account's key")
+    check_name(name)
+    sas = generate_blob_sas(
+        key[0],
+        blobs.container,
+        name,
+        account_key=key[1],
+        permission=BlobSasPermissions(read=True),
+        start=now - CLOCKS_DIFFER,
+        expiry=now + lasts,
+        protocol="https" if blobs.url.startswith("https") else None,
+    )
+    return Grant(f"{blobs.url}/{quote(name)}?{sas}", now + lasts)
+
+
 class AzureBlobs:
     """A container of the blob module, Azurite or Azure. It never tries again by itself: the caller does.
 
@@ -147,6 +185,11 @@ class AzureBlobs:
     def url(self) -> str:
         """The container's address, without a credential."""
         return str(self._client.url).partition("?")[0]
+
+    @property
+    def container(self) -> str:
+        """Its name."""
+        return str(self._client.container_name)
 
     def account_key(self) -> tuple[str, str] | None:
         """The account's name and its key, where the credential is one."""
@@ -250,6 +293,14 @@ class AzureBlobs:
             await self._call(remove)
         except NotFound:
             return
+
+    def lease(
+        self, name: str, by: str, lease_id: str = "", *, take: bool = False
+    ) -> AbstractAsyncContextManager[Lease]:
+        """Hold a lease of a blob that no listing shows."""
+        check_name(name)
+        blob = self._client.get_blob_client(FOLDER + name)
+        return azure_lease(blob, BlobLeaseClient(blob, lease_id or str(uuid.uuid4())), self._call, by, take=take)
 
     async def _call(self, call: Callable[[], Awaitable[Answer]], size: int = 0) -> Answer:
         """The call's answer, or its failure in our words; a missing container is made once."""

@@ -6,10 +6,12 @@ RipeloopError
 ├── BadModel        the model cannot be used; the message says why
 ├── BadRecord       a spool file or a message is not what its writer promised
 ├── Offline         the other side cannot be reached now; later may help
+│   └── Unfinished  it is at work still, longer than we wait; asked again, the waiting goes on
 ├── Refused         the other side said no; the same again will not help
 │   ├── Changed     somebody changed it meanwhile: read it again
 │   └── Denied      it says no to all of it: the credential, the container or the account is not in order
 ├── NotFound        nothing has that name
+├── TrainingFailed  the service made no model; the message has its reason
 ├── SpoolFull       the spool has no room; the image is dropped and counted
 ├── TooLarge        a message is over the hub's limit
 └── HubLost         the hub failed for good; the process must end and be restarted
@@ -47,6 +49,10 @@ class Offline(RipeloopError):
     """The other side cannot be reached now."""
 
 
+class Unfinished(Offline):
+    """The other side is at work still, longer than we wait."""
+
+
 class Refused(RipeloopError):
     """The other side said no, and would say so again."""
 
@@ -61,6 +67,10 @@ class Denied(Refused):
 
 class NotFound(RipeloopError):
     """Nothing has that name."""
+
+
+class TrainingFailed(RipeloopError):
+    """The service made no model."""
 
 
 class SpoolFull(RipeloopError):

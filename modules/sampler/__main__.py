@@ -83,7 +83,7 @@ async def sample(settings: Settings) -> None:
         )
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         tasks.create_task(inbox.run(settings.scan_seconds))
-        tasks.create_task(look_again(outbox, local))
+        tasks.create_task(look_again(outbox, local, troubles))
         tasks.create_task(uploader.run())
         tasks.create_task(retention.run(settings.scan_seconds))
         tasks.create_task(_wake(hub, inbox))

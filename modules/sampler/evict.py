@@ -11,17 +11,17 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ripeloop.blobs import Blobs
 from ripeloop.errors import BadRecord, NotFound, Offline
 from ripeloop.spool import Spool
 from sampler.ballast import Ballast
 from sampler.outbox import Outbox
 from sampler.sample import Sample
 from sampler.steering import Steering
+from sampler.stuck import Stuck
 from sampler.trouble import DISK_FULL, Troubles
 
 QUOTA = "quota"
@@ -52,16 +52,16 @@ class Evictor:
         self,
         outbox: Outbox,
         spool: Spool,
-        local: Blobs,
         *,
         steering: Callable[[], Steering],
         troubles: Troubles,
+        stuck: Stuck,
         ballast: Ballast | None = None,
         free: Callable[[], int] | None = None,
     ) -> None:
         self._outbox = outbox
         self._spool = spool
-        self._local = local
+        self._stuck = stuck
         self._steering = steering
         self._troubles = troubles
         self._ballast = ballast
@@ -103,14 +103,16 @@ class Evictor:
 
     async def _give_up(self, size: int, reason: str) -> tuple[int, int]:
         """Let go of about `size` bytes, at most a page at once; how many that were, and how many more are free."""
-        if uploaded := _enough(
-            await asyncio.to_thread(self._outbox.expired, FOREVER, PAGE), size, blocks=reason == DISK
-        ):
-            return await self._delete(uploaded)  # the cloud has them: no row has to change first
+        while uploaded := _enough(await asyncio.to_thread(self._uploaded), size, blocks=reason == DISK):
+            if (found := await self._delete(uploaded))[0]:  # the cloud has them: no row has to change first
+                return found
         evicted = _enough(await asyncio.to_thread(self._outbox.evictable, PAGE), size, blocks=reason == DISK)
         if evicted:
             await self._mark([sample.id for sample in evicted], reason)
-        return await self._delete(evicted)
+        found = await self._delete(evicted)
+        if evicted and not found[0]:  # else one by one all would be given up, and nothing gained
+            raise Offline("images were evicted and their blobs cannot be deleted: is the disk sound?")
+        return found
 
     def _still_wanted(self, size: int) -> int:
         """What of `size` was not given up before without an effect; nothing while we wait for that effect."""
@@ -141,19 +143,30 @@ class Evictor:
             await asyncio.to_thread(self._outbox.evict, ids, reason)
 
     async def _sweep(self) -> None:
-        """Delete what was evicted before, by a process that was killed or for a better one."""
-        while left := await asyncio.to_thread(self._outbox.evicted_here, PAGE):
+        """Delete what was evicted before, by a process that was killed, for a better one, or where it would not go."""
+        tried: set[str] = set()
+        while left := await asyncio.to_thread(self._left, tried):
             await self._delete(left)
+            tried |= {sample.id for sample in left}
+
+    def _left(self, tried: Collection[str]) -> list[Sample]:
+        found = self._outbox.evicted_here(PAGE + len(self._stuck.ids))
+        return [sample for sample in found if sample.id not in tried][:PAGE]
+
+    def _uploaded(self) -> list[Sample]:
+        """A page of what the cloud has, the longest there first; not what would not go, for it makes no room."""
+        found = self._outbox.expired(FOREVER, PAGE + len(self._stuck.ids))
+        return [sample for sample in found if sample.id not in self._stuck.ids][:PAGE]
 
     async def _delete(self, samples: Sequence[Sample]) -> tuple[int, int]:
         """Delete all copies; the bytes they had, and how many more are free by it."""
         before = self._free()
-        for sample in samples:
-            await self._local.delete(sample.blob)
+        gone = await self._stuck.delete(samples)
+        for sample in gone:
             await asyncio.to_thread(self._remove_copy, sample)
         freed = self._free() - before  # the index grows when it is told
-        await asyncio.to_thread(self._outbox.freed, [sample.id for sample in samples])
-        return sum(sample.size for sample in samples), freed
+        await asyncio.to_thread(self._outbox.freed, [sample.id for sample in gone])
+        return sum(sample.size for sample in gone), freed
 
     def _remove_copy(self, sample: Sample) -> None:
         """Remove the spool's copy of this very flagging; a later one of the same image is still to be counted."""

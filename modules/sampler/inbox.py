@@ -78,7 +78,9 @@ class Inbox:
     async def empty(self) -> None:
         """Look at every image that waits in the spool; what cannot be kept now stays there."""
         try:
-            await rebuild(self._outbox, self._local)  # first, or an image it knows would be kept a second time
+            await rebuild(
+                self._outbox, self._local, self._troubles
+            )  # first, or an image it knows would be kept a second time
             some = await self._empty()
         except (Offline, Refused, OSError) as error:
             self._troubles.say(SPOOL, f"images stay in the spool: {error}")

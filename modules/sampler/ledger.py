@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, time
 
-from sampler.gate import fits
+from sampler.gate import carried, fits, share
 from sampler.outbox import Outbox
 from sampler.window import by_the_clock
 
@@ -16,9 +17,9 @@ def local_now() -> datetime:
     return datetime.now(UTC).astimezone()
 
 
-def day_begin(local: datetime) -> datetime:
-    """The moment, in UTC, at which the day of the local time `local` began here."""
-    return by_the_clock(local, time.min).astimezone(UTC)
+def day_begin(local: datetime, days: int = 0) -> datetime:
+    """The moment, in UTC, at which the day of the local time `local`, or so many days later, began here."""
+    return by_the_clock(local, time.min, days).astimezone(UTC)
 
 
 class Ledger:
@@ -29,7 +30,9 @@ class Ledger:
         self._local = local
         self._arrived: list[tuple[str, datetime]] = []
         self._unwritten = 0
+        self._later: Counter[datetime] = Counter()  # bytes that days to come pay for what went out before
         self._in_flight = 0
+        self._large = 0, 0  # the image in flight that is over a day's bytes, and the day's bytes
         self._day: datetime | None = None
         self._written = 0
         self._noted = asyncio.Event()
@@ -39,7 +42,7 @@ class Ledger:
 
     @property
     def spent(self) -> int:
-        """Bytes sent on the day of the last `look`."""
+        """Bytes that count for the day of the last `look`."""
         return self._written + self._unwritten
 
     def local(self) -> datetime:
@@ -58,15 +61,24 @@ class Ledger:
         """Begin to send `size` bytes, if the day has them."""
         if not fits(size, spent=self.spent, in_flight=self._in_flight, bytes_per_day=bytes_per_day):
             return False
-        self._in_flight += size
+        self._in_flight += (here := share(size, bytes_per_day))
+        if here < size:
+            self._large = size, bytes_per_day
         return True
 
     def sent(self, size: int, *, on_the_line: bool = True) -> None:
         """That try is over; `on_the_line`: its bytes went out, whatever became of them."""
-        self._in_flight -= size
+        bytes_per_day = 0
+        if size == self._large[0]:
+            _, bytes_per_day = self._large
+            self._large = 0, 0
+        here = share(size, bytes_per_day)
+        self._in_flight -= here
         if on_the_line:
-            self._unwritten += size
             self.sent_bytes += size
+            self._unwritten += here
+            for days, n in enumerate(carried(size, bytes_per_day) if here < size else (), 1):
+                self._later[day_begin(self._local(), days)] += n
 
     def arrived(self, id_: str) -> None:
         """The cloud has it; `write` makes it so in the index."""
@@ -85,7 +97,7 @@ class Ledger:
 
         A write that has begun ends, even where who waits for it is cancelled: else its bytes would be counted twice.
         """
-        while self._writing is not None or self._arrived or self._unwritten:
+        while self._writing is not None or self._arrived or self._unwritten or self._later:
             writing = self._writing = self._writing or asyncio.create_task(self._write())
             try:
                 await asyncio.shield(writing)
@@ -96,16 +108,18 @@ class Ledger:
     async def _write(self) -> None:
         arrived, self._arrived = self._arrived, []
         size, self._unwritten = self._unwritten, 0
+        later, self._later = self._later, Counter()
         day = self._day or day_begin(self._local())
         self._written += size
         try:
             if arrived:
                 await asyncio.to_thread(self._outbox.uploaded_all, arrived)
                 arrived = []
-            if size:
-                await asyncio.to_thread(self._outbox.spend_uplink, day, size)
-                size = 0
+            if size or later:
+                await asyncio.to_thread(self._outbox.spend_uplink, later + Counter({day: size}))
+                size, later = 0, Counter()
         finally:
             self._arrived = arrived + self._arrived
             self._unwritten += size
             self._written -= size
+            self._later += later

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ripeloop.prediction import format_time, parse_time
+from sampler.gate import LATEST
 from sampler.index import Index
 from sampler.keep import DUPLICATE, Rival, places, top_tag, usefulness
 from sampler.rows import INSERT, LOST, REVIVE, Counters, Dropped, Kept, Known, Look, Waiting, to_row, to_sample
@@ -29,10 +30,12 @@ WAITING = "waiting"
 UPLOADED = "uploaded"
 EVICTED = "evicted"
 SET_ASIDE = "set_aside"
+UPLINK = "uplink"  # the bytes of a day, among its budgets
 
 LONGEST_WAIT = timedelta(minutes=10)
 QUERY_IDS = 500
 DAYS_OF_BUDGETS = timedelta(days=2)
+DAYS_AHEAD = timedelta(days=LATEST + 4)
 
 
 class Outbox:
@@ -201,14 +204,14 @@ class Outbox:
             ).rowcount
 
     def uplink_spent(self, day: datetime) -> int:
-        """The bytes that went to the cloud in the day that began then."""
-        query = "SELECT n FROM spent WHERE start = ? AND key = 'uplink'"
-        return sum(row["n"] for row in self.index.rows(query, [format_time(day)]))
+        """The bytes to the cloud that count for the day that began then."""
+        query = "SELECT n FROM spent WHERE start = ? AND key = ?"
+        return sum(row["n"] for row in self.index.rows(query, [format_time(day), UPLINK]))
 
-    def spend_uplink(self, day: datetime, size: int) -> None:
-        """So many bytes went to the cloud in the day that began then."""
+    def spend_uplink(self, sizes: Mapping[datetime, int]) -> None:
+        """So many bytes to the cloud count for the days that began then."""
         with self.index.change() as db:
-            _spend(db, {(format_time(day), "uplink"): size})
+            _spend(db, {(format_time(day), UPLINK): size for day, size in sizes.items()})
 
     def states(self, after: str, limit: int) -> list[tuple[str, str, str]]:
         """Id, state and its reason of all samples, in the order of their ids; those that come after `after`."""
@@ -297,7 +300,7 @@ class Outbox:
 
         The budgets of days long past, or far ahead where the clock was wrong, are forgotten, too.
         """
-        past, ahead = ((dropped_before + days).strftime("%Y-%m-%d") for days in (-DAYS_OF_BUDGETS, 2 * DAYS_OF_BUDGETS))
+        past, ahead = ((dropped_before + days).strftime("%Y-%m-%d") for days in (-DAYS_OF_BUDGETS, DAYS_AHEAD))
         old = [format_time(dropped_before)]
         if not self.index.rows(
             "SELECT 1 FROM (SELECT 1 FROM drops WHERE dropped_at <= ? LIMIT 1) "

@@ -6,7 +6,7 @@ Or at once, where the disk would fill.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from sampler.evict import Evictor
 from sampler.outbox import SET_ASIDE, Outbox
 from sampler.sample import Sample
 from sampler.steering import MOST_MINUTES, Steering
+from sampler.stuck import Stuck, ask
 from sampler.trouble import LOCAL_STORE, MISSING_BLOB, Troubles
 from sampler.unreadable import Unreadable
 
@@ -27,7 +28,6 @@ PROVEN_AFTER = timedelta(seconds=15)
 PAGE = 100
 AT_ONCE = 4
 MOST_MISSING = 1000
-NO_BLOB = "-"  # no blob of a sampler begins so and ends there: a listing of few answers
 
 
 class Retention:
@@ -57,12 +57,13 @@ class Retention:
         self._troubles = troubles or Troubles()
         self._unreadable = unreadable or Unreadable(outbox, self._troubles)
         self._missing: dict[str, str] = {}
+        self._stuck = Stuck(local, self._troubles)
         self._evictor = Evictor(
             outbox,
             spool,
-            local,
             steering=steering,
             troubles=self._troubles,
+            stuck=self._stuck,
             ballast=Ballast(state / NAME) if state else None,
             free=free,
         )
@@ -98,12 +99,21 @@ class Retention:
                 await self._prove(samples[first : first + AT_ONCE])
 
     async def free(self) -> None:
-        """Delete the local blobs of samples that were uploaded long enough ago."""
+        """Delete the local blobs of samples that were uploaded long enough ago.
+
+        What cannot be deleted is tried again the next time. Raises Offline, Refused: the store is at fault.
+        """
+        tried: set[str] = set()
         before = datetime.now(UTC) - timedelta(minutes=min(self._steering().uploaded_minutes, MOST_MINUTES))
-        while samples := await asyncio.to_thread(self._outbox.expired, before, PAGE):
-            for sample in samples:
-                await self._local.delete(sample.blob)
-            await asyncio.to_thread(self._outbox.freed, [sample.id for sample in samples])
+        while samples := await asyncio.to_thread(self._expired, before, tried):
+            gone = await self._stuck.delete(samples)
+            await asyncio.to_thread(self._outbox.freed, [sample.id for sample in gone])
+            tried |= {sample.id for sample in samples}
+
+    def _expired(self, before: datetime, tried: Collection[str]) -> list[Sample]:
+        """A page of those that were not tried yet; those that were and are still here are the stuck ones."""
+        found = self._outbox.expired(before, PAGE + len(self._stuck.ids))
+        return [sample for sample in found if sample.id not in tried][:PAGE]
 
     async def _prove(self, samples: list[Sample]) -> None:
         """Raises Offline, Refused where the local store is at fault and not some of its blobs."""
@@ -114,7 +124,7 @@ class Retention:
             self._unreadable.was_read(id_)
         errors = [error for error in found if not isinstance(error, bool)]
         if errors and len(errors) == len(samples):
-            await self._ask_the_store()
+            await ask(self._local)
         for sample, is_there in zip(samples, found, strict=True):
             if is_there is True:
                 continue
@@ -134,11 +144,6 @@ class Retention:
             return False
         except (Offline, Refused) as error:
             return error
-
-    async def _ask_the_store(self) -> None:
-        """Raises Offline, Refused where it does not even list."""
-        async for _ in self._local.list(NO_BLOB):
-            break
 
     async def _put_again(self, sample: Sample) -> None:
         now = datetime.now(UTC)

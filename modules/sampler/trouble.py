@@ -16,9 +16,22 @@ INDEX_DAMAGED = "index_damaged"
 MISSING_BLOB = "missing_blob"
 DISK_FULL = "disk_full"
 LOCAL_BLOB = "local_blob"
+LOCAL_DELETE = "local_delete"
+LOCAL_LIST = "local_list"
 SPOOL_FILE = "spool_file"
 
-KINDS = (SPOOL, SPOOL_FILE, LOCAL_STORE, LOCAL_BLOB, INDEX, INDEX_DAMAGED, MISSING_BLOB, DISK_FULL)
+KINDS = (
+    SPOOL,
+    SPOOL_FILE,
+    LOCAL_STORE,
+    LOCAL_BLOB,
+    LOCAL_DELETE,
+    LOCAL_LIST,
+    INDEX,
+    INDEX_DAMAGED,
+    MISSING_BLOB,
+    DISK_FULL,
+)
 
 MOST_WORDS = 300  # characters of a detail in the twin, which is small
 

@@ -18,7 +18,7 @@ from ripeloop.errors import BadRecord, Denied, NotFound, Offline, Refused
 from ripeloop.prediction import image_id
 from ripeloop.spool import Spool
 from sampler.cloud import Cloud, check_ours
-from sampler.gate import Closed, budget_is_spent, reason_to_wait
+from sampler.gate import Closed, budget_is_spent, is_too_large, reason_to_wait
 from sampler.keep import held_from
 from sampler.ledger import Ledger
 from sampler.line import Line
@@ -151,13 +151,15 @@ class Uploader:
 
     def standing(self) -> Standing:
         """How uploading stands now."""
-        error = self._error
+        error, closed = self._error, self.closed()
+        if closed is None and self._oversized is not None and self._ledger.spent:
+            closed = is_too_large(self._steering(), self._ledger.local())
         return Standing(
             online=self.online,
             kind="" if error is None else error.kind or "unknown",
             trouble="" if error is None else str(error),
             since=self._since,
-            closed=self.closed(),
+            closed=closed,
             spent=self._ledger.spent,
         )
 
@@ -334,8 +336,9 @@ class Uploader:
         await self._ledger.look()
         bytes_per_day = self._steering().bytes_per_day
         if not self._ledger.reserve(size, bytes_per_day):
-            self._skipped += 1
-            if size > bytes_per_day and self._oversized is None:
+            if size <= bytes_per_day:
+                self._skipped += 1
+            elif self._oversized is None:
                 self._oversized = waiting
             return False
         self._pace.take(size)

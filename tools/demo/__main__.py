@@ -3,44 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import fcntl
 import re
+import secrets
 import shutil
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, redirect_stderr, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.text import Text
 
-from classifier.decoding import decode
-from demo import starter
-from demo.account import Account, strangers
-from demo.camera import Shift, post_all
-from demo.pictures import Picture, find, mixed, split_for_training
-from demo.system import CLASSIFIER, SAMPLER, Plan, System, running, until
-from demo.view import View, shown, summary
-from retrain.fleet import Fleet
-from ripeloop.blobs import open_blobs
-from ripeloop.errors import BadImage, Offline, RipeloopError, SettingsError
-from ripeloop.prediction import image_id
+from demo.account import strangers
+from demo.loop import Loop, Told, make_project, opened
+from demo.material import OWN_AT_MOST, Material, prepare
+from demo.report import write_report
+from demo.system import Plan, Training, running
+from demo.view import LEGEND, View, bad_model, shown, summary, turns
+from ripeloop.errors import RipeloopError, SettingsError
 from ripeloop.process import first_of
-from trainer.view import progress
 
 PROJECT = Path(__file__).parents[2]
-DEVICE = "laptop"
-CONTAINER = "samples"
-LOOK_SECONDS = 0.5
-SETTLE_SECONDS = 60.0
-DRAWN = 180
-SLOWEST_RATE = 2.0  # pictures a second, for how long to wait
-REPEATED = 12  # a camera sometimes posts the same frame twice
-OWN_AT_MOST = 1000
+TURNS = 3
+WATCH_SECONDS = 6  # for a picture show; on a device it is 600
 FAILED, STOPPED = 2, 130
 PHONE_PHOTOGRAPH = 32 * 1024 * 1024  # bytes; the container's own limit of 4 MiB would refuse most
 
@@ -56,6 +49,8 @@ class Settings:
     gateway: str
     port: int
     hub_port: int
+    trainer_port: int
+    turns: int
     record: Path | None
 
 
@@ -63,7 +58,9 @@ class Settings:
 @click.option("--images", type=click.Path(path_type=Path), show_envvar=True,
               help="Your own pictures, DIR/<tag>/*.jpg or straight in DIR.  [default: drawn bananas]")  # fmt: skip
 @click.option("--count", type=click.IntRange(0), default=0, show_envvar=True,
-              help=f"Pictures to post; 0: {DRAWN} drawn ones, or up to {OWN_AT_MOST} of your own.")  # fmt: skip
+              help=f"Pictures to post in all; 0: enough drawn ones, or up to {OWN_AT_MOST} of your own.")  # fmt: skip
+@click.option("--turns", type=click.IntRange(0, 10), default=TURNS, show_envvar=True,
+              help="How often to label, train, judge and release, as far as there are pictures for it.")  # fmt: skip
 @click.option("--rate", type=click.FloatRange(0), default=0.0, show_envvar=True,
               help="Pictures a second at most; 0: as fast as they are answered.")  # fmt: skip
 @click.option("--folder", type=click.Path(path_type=Path), default=PROJECT / ".demo", show_envvar=True,
@@ -72,19 +69,23 @@ class Settings:
 @click.option("--port", type=click.IntRange(1, 65535), default=8080, show_envvar=True, help="The classifier's port.")
 @click.option("--hub-port", type=click.IntRange(1, 65535), default=8484, show_envvar=True,
               help="Port of the local IoT Hub service.")  # fmt: skip
+@click.option("--trainer-port", type=click.IntRange(1, 65535), default=8088, show_envvar=True,
+              help="The trainer's port.")  # fmt: skip
 @click.option("--record", type=click.Path(path_type=Path), show_envvar=True,
               help="Also write what was shown to this SVG file.")  # fmt: skip
 def main(**options: object) -> None:
-    """Run the main job on this computer: images in, answers out, the uncertain ones kept and uploaded.
+    """Run the whole loop on this computer: images in, answers out, and a better model from those it was unsure of.
 
-    Starts the local edge runtime, the classifier and the sampler as three processes, posts pictures as a camera
-    would, and shows where each flagged image went. Exits 1 if one is neither uploaded nor counted as dropped.
+    Starts the local edge runtime, the classifier, the sampler and the trainer as processes, and posts pictures as a
+    camera would. A stand-in labels what was flagged and uploaded, for it knows the truth; a new model is trained,
+    judged, released by twin and swapped in, three times. At the end a bad model is released on purpose, and the device
+    takes it back. Exits 1 if a flagged image is neither uploaded nor counted as dropped.
 
     \b
     Examples:
       make demo
       make demo IMAGES=~/pictures
-      .venv/bin/python -m demo --port 9000 --rate 5
+      .venv/bin/python -m demo --turns 1 --port 9000
     """
     settings = Settings(**options)  # type: ignore[arg-type]
     console = Console(record=settings.record is not None, width=90 if settings.record else None)
@@ -134,7 +135,7 @@ def without_fonts(svg_format: str) -> str:
 
 async def demonstrate(settings: Settings, console: Console) -> bool:
     """Run the demo; True if a flagged image is unaccounted for."""
-    run = settings.folder / "run"
+    run, seal = settings.folder / "run", Ed25519PrivateKey.generate()
     plan = Plan(
         deployment=PROJECT / "deployment.template.json",
         env_file=PROJECT / ".env.template",
@@ -145,117 +146,78 @@ async def demonstrate(settings: Settings, console: Console) -> bool:
         gateway=settings.gateway,
         port=settings.port,
         hub_port=settings.hub_port,
-        extra={"CLASSIFIER_MAX_BODY": str(PHONE_PHOTOGRAPH)},
+        extra={
+            "CLASSIFIER_MAX_BODY": str(PHONE_PHOTOGRAPH),
+            "CLASSIFIER_MODEL_KEY": _public(seal),
+            "CLASSIFIER_WATCH_SECONDS": str(WATCH_SECONDS),
+        },
+        training=Training(run / "trainer", settings.trainer_port, secrets.token_urlsafe(24)),
     )
     plan.check_ports()
-    pictures, model = await asyncio.to_thread(_prepare, settings, console)
+    material = await asyncio.to_thread(
+        prepare(settings.images, settings.folder, settings.turns, settings.count), console
+    )
     with suppress(FileNotFoundError):
         shutil.rmtree(run)
-    shift = Shift(len(pictures))
+    plan = replace(plan, model=material.model, training=plan.training if material.turns else None)
     with ExitStack() as starting:
-        starting.enter_context(console.status("starting the edge runtime, the sampler and the classifier ..."))
-        async with running(plan.with_model(model)) as system:
-            starting.close()
-            account = await _watch(system, settings, pictures, shift, console)
-    return _conclude(console, run, shift, account)
-
-
-def _prepare(settings: Settings, console: Console) -> tuple[list[Picture], Path]:
-    """The pictures to post and the model to answer them."""
-    models = settings.folder / "model"
-    if settings.images is None:
-        with progress(console, "training a model on a few drawn bananas") as told:
-            model = starter.ensure_starter_model(models, told)
-        with progress(console, "drawing bananas to post") as told:
-            drawn = starter.ensure_drawn(settings.folder / "bananas", settings.count or DRAWN, told)
-        pictures = mixed(find(drawn))
-        return pictures + pictures[:REPEATED], model
-    training, rest = split_for_training(find(settings.images.expanduser()), _is_image)
-    if training:
-        own = {tag: [picture.path for picture in found] for tag, found in training.items()}
-        with progress(console, f"training a model on a few pictures of each tag ({', '.join(training)})") as told:
-            model = starter.ensure_model_of(own, models, told)
-    else:
-        console.print(
-            "[yellow]A model that knows only bananas will answer.[/] To train one on your own pictures, put them in "
-            "folders named by tag, ten or more of each of two tags.",
-            soft_wrap=True,
+        starting.enter_context(
+            console.status("starting the edge runtime, the sampler, the classifier and the trainer ...")
         )
-        with progress(console, "training a model on a few drawn bananas") as told:
-            model = starter.ensure_starter_model(models, told)
-    if not training:
-        rest = [Picture(picture.path, None) for picture in rest]  # its tags are none this model knows
-    return mixed(rest)[: settings.count or OWN_AT_MOST], model
+        async with running(plan) as system, opened(system) as fleet:
+            _write_key(system.state / "signing.pem", seal)
+            if plan.training is not None:
+                await asyncio.to_thread(make_project, plan.training)
+            starting.close()
+            with View(console) as view, _noted(run / "logs" / "retrain.log"):
+                told = await Loop(system, fleet, material, view, run / "retrain", settings.rate).run()
+    return await asyncio.to_thread(_conclude, console, run, material, told)
 
 
-def _complain(console: Console, what: str, of: str) -> None:
-    console.print(Text(what, style="red").append(f" {of}", style="default"), soft_wrap=True)
+def _public(key: Ed25519PrivateKey) -> str:
+    raw = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+    return base64.b64encode(raw).decode()
 
 
-def _is_image(path: Path) -> bool:
-    try:
-        decode(path.read_bytes())
-    except (BadImage, OSError):
-        return False
-    return True
+def _write_key(path: Path, key: Ed25519PrivateKey) -> None:
+    """For this run alone: it lies in the folder that is removed at the end."""
+    path.touch(mode=0o600)
+    path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
 
 
-async def _watch(
-    system: System, settings: Settings, pictures: Sequence[Picture], shift: Shift, console: Console
-) -> Account:
-    """Post all pictures and show what happens until every flagged image has found its place."""
-    hub = system.settings_of("hub")
-    account, reasons = Account(), dict[str, str]()
-    seconds = SETTLE_SECONDS + len(pictures) / (settings.rate or SLOWEST_RATE)
-    async with (
-        Fleet.open(hub["IOTHUB_CONNECTION_STRING"], Path(hub["IOTHUB_CA_FILE"])) as fleet,
-        asyncio.TaskGroup() as tasks,
-    ):
-        posting = tasks.create_task(post_all(system.classifier_url, pictures, shift, settings.rate))
-
-        async def settled() -> bool:
-            nonlocal account
-            system.check()
-            try:
-                account = await _account(fleet, system.plan.cloud, reasons)
-            except Offline:  # a module that was just started is not at the hub yet
-                return False
-            view.show(shift, account, reasons)
-            return posting.done() and account.settled(shift)
-
-        with View(console) as view:
-            try:
-                await until("every flagged image has found its place", settled, seconds, LOOK_SECONDS)
-            except Offline as error:
-                console.print(f"[red]{error}[/]", highlight=False)
-    return account
+@contextmanager
+def _noted(path: Path) -> Iterator[None]:
+    """What the turn says beside its lines goes to a file: it would run through the picture."""
+    with path.open("w") as file, redirect_stderr(file):
+        yield
 
 
-async def _account(fleet: Fleet, cloud: str, reasons: dict[str, str]) -> Account:
-    classifier = await fleet.invoke(DEVICE, CLASSIFIER, "status")
-    sampler = await fleet.invoke(DEVICE, SAMPLER, "status")
-    found = []
-    async with open_blobs(cloud, CONTAINER) as blobs:
-        async for blob in blobs.list():
-            name = Path(blob.name).stem
-            if name not in reasons:
-                reasons[name] = blob.metadata.get("reason", "")
-            found.append((name, image_id(await blobs.get(blob.name)), blob.size))
-    return Account.of(classifier, sampler, found)
-
-
-def _conclude(console: Console, run: Path, shift: Shift, account: Account) -> bool:
-    for answer in shift.answers:
+def _conclude(console: Console, run: Path, material: Material, told: Told) -> bool:
+    day, account = told.day, told.account
+    for answer in day.answers:
         if answer.refusal:
             console.print(
                 f"[red]not answered[/] {answer.picture.path}: {answer.refusal}", highlight=False, soft_wrap=True
             )
-    for line in shift.unreadable:
-        _complain(console, "not read", line)
+    for line in day.unreadable:
+        console.print(Text("not read", style="red").append(f" {line}", style="default"), soft_wrap=True)
+    lost = bool(account.missing or strangers(account, day))
     console.print()
-    console.print(summary(shift, account))
+    if material.turns:
+        console.print(Text("Turn by turn", style="italic"))
+        console.print(turns(told.rounds))
+        console.print(Text(LEGEND, style="dim"))
+        console.print()
+        if told.undone is not None:
+            console.print(bad_model(told.undone))
+            console.print()
+    console.print(summary(day, account, right=not material.turns))
     console.print()
-    if account.missing or strangers(account, shift):
+    if material.turns:
+        report = run / "report.html"
+        write_report(report, material, told)
+        console.print(f"The report, with pictures: {shown(report)}", highlight=False, soft_wrap=True)
+    if lost:
         console.print(
             f"[red bold]{account.missing} flagged images are unaccounted for[/]; the logs are in {run / 'logs'}"
         )

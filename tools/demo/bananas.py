@@ -7,7 +7,7 @@ two ripenesses where the tag changes look alike, as they do in life: no model ge
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ _GREEN_TIPS = np.array([-46, -6, -14], np.float32)
 _SPOT = np.array([66, 42, 26], np.float32)
 _BRUISE = np.array([60, 44, 30], np.float32)
 _STICKER = np.array([40, 90, 190], np.float32)
+_DIM, _NOISE = (0.25, 0.16, 0.06), 6.0
 _STEM = np.array([58, 48, 28], np.float32)
 
 
@@ -56,6 +57,15 @@ def picture(seed: int, nth: int, ripeness: float, size: int = SIZE) -> Drawn:
     buffer = io.BytesIO()
     draw((seed, nth), ripeness, size).save(buffer, "JPEG", quality=90)
     return Drawn(f"banana-{seed}-{nth:05}.jpg", tag_of(ripeness), ripeness, buffer.getvalue())
+
+
+def at_night(one: Drawn, nth: int) -> Drawn:
+    """The same under a few dim, yellow lamps, as noisy as a camera is then."""
+    seen = np.asarray(Image.open(io.BytesIO(one.jpeg)), np.float32) * np.array(_DIM, np.float32)
+    seen += np.random.default_rng(nth).normal(0, _NOISE, seen.shape)
+    buffer = io.BytesIO()
+    Image.fromarray(np.clip(seen, 0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=90)
+    return replace(one, name=one.name.replace("banana", "night"), jpeg=buffer.getvalue())
 
 
 def draw(seed: int | tuple[int, ...], ripeness: float, size: int = SIZE) -> Image.Image:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import aiohttp
 
 from demo.pictures import Picture
+from retrain.chances import Share
 from ripeloop.errors import Offline
 from ripeloop.prediction import image_id
 
@@ -20,7 +21,10 @@ PATIENCE = aiohttp.ClientTimeout(total=30)
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the classifier said of one picture: its likeliest tag, or why it refused; `seconds` it took."""
+    """What the classifier said of one picture: its likeliest tag, or why it refused; `seconds` it took.
+
+    `model` is the version that answered.
+    """
 
     picture: Picture
     id: str
@@ -29,6 +33,7 @@ class Answer:
     tag: str = ""
     probability: float = 0.0
     refusal: str = ""
+    model: str = ""
 
     @property
     def right(self) -> bool | None:
@@ -57,6 +62,17 @@ class Shift:
         """Answers a second."""
         return len(self.answers) / self.seconds if self.seconds else 0.0
 
+    @property
+    def right(self) -> Share:
+        """How many were answered right, of those whose tag is known."""
+        known = [answer.right for answer in self.answers if answer.right is not None]
+        return Share(sum(known), len(known))
+
+    @property
+    def model(self) -> str:
+        """The version that gave most of the answers."""
+        return Counter(answer.model for answer in self.answered).most_common(1)[0][0] if self.answered else ""
+
     def note(self, answer: Answer) -> None:
         """Take one more answer down."""
         self.answers.append(answer)
@@ -69,10 +85,20 @@ class Shift:
         return took[min(len(took) - 1, int(share * len(took)))] if took else 0.0
 
 
-async def post_all(url: str, pictures: Sequence[Picture], shift: Shift, rate: float = 0.0) -> None:
+def whole(shifts: Sequence[Shift]) -> Shift:
+    """All shifts as one."""
+    day = Shift(sum(shift.total for shift in shifts), seconds=sum(shift.seconds for shift in shifts))
+    for shift in shifts:
+        day.answers.extend(shift.answers)
+        day.unreadable.extend(shift.unreadable)
+        day.latest.extend(shift.latest)
+    return day
+
+
+async def post_all(url: str, pictures: Iterable[Picture], shift: Shift, rate: float = 0.0) -> None:
     """Post every picture, a few at a time, at most `rate` a second (0: as fast as they are answered)."""
     async with aiohttp.ClientSession(timeout=PATIENCE) as session:
-        queue = iter(list(enumerate(pictures)))
+        queue = iter(enumerate(pictures))
         shift.started = time.monotonic()
         async with asyncio.TaskGroup() as tasks:
             for _ in range(AT_ONCE):
@@ -105,4 +131,4 @@ async def _post(session: aiohttp.ClientSession, url: str, picture: Picture, imag
             refusal = f"{response.status} {body.get('message', '')}"
             return Answer(picture, id_, len(image), took, refusal=refusal)
         best = max(body["predictions"], key=lambda prediction: float(prediction["probability"]))
-        return Answer(picture, id_, len(image), took, best["tagName"], best["probability"])
+        return Answer(picture, id_, len(image), took, best["tagName"], best["probability"], model=body["iteration"])

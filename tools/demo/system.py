@@ -1,4 +1,4 @@
-"""The local edge runtime and the two modules as three real processes, started, killed and started again."""
+"""The local edge runtime, the two modules and the trainer as real processes, started, killed and started again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ import aiohttp
 
 from ripeloop.errors import Offline, Refused, SettingsError
 
-RUNTIME, CLASSIFIER, SAMPLER = "localedge", "classifier", "sampler"
+RUNTIME, CLASSIFIER, SAMPLER, TRAINER = "localedge", "classifier", "sampler", "trainer"
 MQTT_PORT = 8883  # azure-iot-device knows no other
 PR_SET_PDEATHSIG = 1
 START_SECONDS = 60.0
@@ -29,8 +29,25 @@ STOP_SECONDS = 15.0
 
 
 @dataclass(frozen=True, slots=True)
+class Training:
+    """The trainer service: its folder, its port and its key, which is never shown."""
+
+    data: Path
+    port: int
+    key: str = field(repr=False)
+
+    @property
+    def url(self) -> str:
+        """What clients call the endpoint."""
+        return f"http://127.0.0.1:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """What to start and where its state goes; `cloud` and `local` are addresses that `ripeloop.blobs` takes."""
+    """What to start and where its state goes; `cloud` and `local` are addresses that `ripeloop.blobs` takes.
+
+    Without `training` no trainer is started.
+    """
 
     deployment: Path
     env_file: Path
@@ -42,6 +59,7 @@ class Plan:
     port: int = 8080
     hub_port: int = 8484
     extra: Mapping[str, str] = field(default_factory=dict)
+    training: Training | None = None
 
     def with_model(self, model: Path) -> Plan:
         """The same with another model."""
@@ -55,6 +73,7 @@ class Plan:
                 (self.gateway, MQTT_PORT, "--gateway", "127.0.0.2" if self.gateway == "127.0.0.1" else "127.0.0.3"),
                 ("127.0.0.1", self.port, "--port", str(self.port + 1)),
                 (self.gateway, self.hub_port, "--hub-port", str(self.hub_port + 1)),
+                *(("127.0.0.1", one.port, "--trainer-port", str(one.port + 1)) for one in (self.training,) if one),
             )
             if not _is_free(host, port)
         ]
@@ -68,7 +87,7 @@ class Plan:
 
 
 class System:
-    """The three processes; each may be killed and started again, and finds its own state."""
+    """The processes; each may be killed and started again, and finds its own state."""
 
     def __init__(self, plan: Plan, state: Path) -> None:
         self.plan = plan
@@ -116,7 +135,7 @@ class System:
 
     async def stop(self) -> None:
         """Ask all processes to end, the runtime last, and kill those that do not."""
-        for name in (CLASSIFIER, SAMPLER, RUNTIME):
+        for name in (TRAINER, CLASSIFIER, SAMPLER, RUNTIME):
             process = self._running.pop(name, None)
             if process is None or process.returncode is not None:
                 continue
@@ -138,18 +157,20 @@ class System:
         if name == RUNTIME:
             await self._until_it_says_so(name, process)
         elif name == CLASSIFIER:
-            await self._until_it_answers(name, process)
+            await self._until_it_answers(name, process, f"{self.classifier_url}/healthz")
+        elif name == TRAINER and self.plan.training is not None:
+            await self._until_it_answers(name, process, f"{self.plan.training.url}/healthz")
 
     async def _until_it_says_so(self, name: str, process: asyncio.subprocess.Process) -> None:
         if process.stdout is None or not await process.stdout.readline():
             await process.wait()
             raise self._last_words(name)
 
-    async def _until_it_answers(self, name: str, process: asyncio.subprocess.Process) -> None:
+    async def _until_it_answers(self, name: str, process: asyncio.subprocess.Process, url: str) -> None:
         async with aiohttp.ClientSession() as session:
             while process.returncode is None:
                 try:
-                    async with session.get(f"{self.classifier_url}/healthz") as response:
+                    async with session.get(url) as response:
                         if response.ok:
                             return
                 except aiohttp.ClientConnectionError:  # not listening yet
@@ -159,6 +180,7 @@ class System:
 
     def _environ(self, name: str) -> dict[str, str]:
         plan, state = self.plan, self.state
+        training = plan.training or Training(Path(), 0, "")
         mine: dict[str, str] = {
             RUNTIME: {
                 "LOCALEDGE_DEPLOYMENT": str(plan.deployment),
@@ -173,6 +195,7 @@ class System:
                 "CLASSIFIER_PORT": str(plan.port),
                 "CLASSIFIER_SPOOL": str(self.spool),
                 "CLASSIFIER_STATE": str(state / "classifier"),
+                "CLASSIFIER_MODELS": str(state / "models"),
             },
             SAMPLER: {
                 "SAMPLER_SPOOL": str(self.spool),
@@ -180,9 +203,14 @@ class System:
                 "SAMPLER_LOCAL_BLOBS": plan.local,
                 "SAMPLER_CLOUD_BLOBS": plan.cloud,
             },
+            TRAINER: {
+                "TRAINER_DATA": str(training.data),
+                "TRAINER_PORT": str(training.port),
+                "TRAINER_TRAINING_KEY": training.key,
+            },
         }[name]
         base = {k: v for k, v in os.environ.items() if not k.startswith(("IOTEDGE_", "EdgeHub"))}
-        return base | ({} if name == RUNTIME else self.settings_of(name)) | mine | dict(plan.extra)
+        return base | (self.settings_of(name) if name in (CLASSIFIER, SAMPLER) else {}) | mine | dict(plan.extra)
 
     def _log(self, name: str) -> Path:
         return self.plan.logs / f"{name}.log"
@@ -194,7 +222,7 @@ class System:
 
 @asynccontextmanager
 async def running(plan: Plan, order: tuple[str, ...] = (RUNTIME, SAMPLER, CLASSIFIER)) -> AsyncIterator[System]:
-    """All three processes, started in `order` and ended on leaving; their state is kept until then.
+    """The processes, started in `order`, then the trainer of the plan, ended on leaving; till then their state is kept.
 
     The state lies in a short temporary folder, because the path of a unix socket may have 107 bytes only.
     """
@@ -202,7 +230,7 @@ async def running(plan: Plan, order: tuple[str, ...] = (RUNTIME, SAMPLER, CLASSI
     state = Path(tempfile.mkdtemp(prefix="ripeloop-"))
     system = System(plan, state)
     try:
-        for name in order:
+        for name in (*order, *((TRAINER,) if plan.training else ())):
             await system.start(name)
         yield system
     finally:

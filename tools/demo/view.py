@@ -1,12 +1,13 @@
-"""What a person sees while the demo runs, and the table at its end."""
+"""What a person sees while the demo runs, and the tables at its end."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rich.console import Console, Group
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.padding import Padding
 from rich.panel import Panel
@@ -16,8 +17,19 @@ from rich.text import Text
 
 from demo.account import Account
 from demo.camera import Answer, Shift
+from demo.rounds import Round, Undone
+from demo.scene import CAMERA, STAGES, UNDO, Scene
+from retrain.chances import Share
+from retrain.judge import BETTER, WORSE
+from retrain.shown import DASH
 
 PLAIN_SECONDS = 2.0
+WIDTH = 88
+LATEST = 5
+LEGEND = (
+    "* how often the model is right in the field, by the pictures kept by lot alone: 95 of 100 such intervals hold it"
+)
+TONES = {BETTER: "green", WORSE: "red"}
 
 
 class View:
@@ -28,6 +40,7 @@ class View:
         self._live = Live(console=console, refresh_per_second=8) if console.is_terminal else None
         self._last: Group | None = None
         self._said = float("-inf")
+        self._answered = -1
 
     def __enter__(self) -> View:
         if self._live:
@@ -36,23 +49,48 @@ class View:
 
     def __exit__(self, *_: object) -> None:
         if self._live:
+            self._live.update(Group())
             self._live.stop()
-        elif self.console.record and self._last:
-            self.console.print(self._last)
 
-    def show(self, shift: Shift, account: Account, reasons: Mapping[str, str]) -> None:
-        """The state now; `reasons` tells why an image was flagged, by image id, for those already uploaded."""
-        self._last = _picture(shift, account, reasons)
+    def show(self, scene: Scene) -> None:
+        """How things stand now."""
         if self._live:
-            self._live.update(self._last)
+            self._live.update(_picture(scene))
         elif not self.console.record and time.monotonic() - self._said >= PLAIN_SECONDS:
             self._said = time.monotonic()
-            self.console.print(
-                f"answered {len(shift.answers)}/{shift.total}  flagged {_counted(account.flagged)}  "
-                f"kept {account.kept}  dropped {_counted(account.dropped)}  uploaded {len(account.uploaded)}",
-                highlight=False,
-                soft_wrap=True,
+            if scene.shift.total and len(scene.shift.answers) != self._answered:
+                self._answered = len(scene.shift.answers)
+                self._line(
+                    f"answered {len(scene.shift.answers)}/{scene.shift.total}  "
+                    f"flagged {_counted(scene.account.flagged)}  kept {scene.account.kept}  "
+                    f"dropped {_counted(scene.account.dropped)}  uploaded {len(scene.account.uploaded)}"
+                )
+
+    def heard(self, line: str) -> None:
+        """A line of the turn."""
+        if self._live is None and not self.console.record:
+            self._line(line)
+
+    def ended(self, round_: Round) -> None:
+        """A turn has ended."""
+        if self._live is None and not self.console.record:
+            self._line(
+                f"turn {round_.name}: right {_percent(round_.accuracy)}, flagged {_percent(round_.flagged_share)}, "
+                f"{round_.labelled} labelled by the stand-in; the judge: {round_.verdict or 'was not asked'}; "
+                f"{outcome(round_)}"
             )
+
+    def undone(self, undone: Undone) -> None:
+        """The bad model is gone."""
+        if self._live is None and not self.console.record:
+            self._line(f"{undone.version}: {undone.reason}")
+
+    def complain(self, what: str) -> None:
+        """Something did not happen in time."""
+        self.console.print(Text(what, style="red"))
+
+    def _line(self, text: str) -> None:
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def shown(path: Path) -> Path:
@@ -60,8 +98,47 @@ def shown(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-def summary(shift: Shift, account: Account) -> Table:
-    """The table at the end."""
+def outcome(round_: Round) -> str:
+    """What came of a turn, in a word or two."""
+    if round_.turn is None:
+        return ""
+    return {"nothing to do": "nothing to train"}.get(
+        round_.turn.outcome, "released" if round_.released else "not released"
+    )
+
+
+def turns(rounds: Sequence[Round]) -> Table:
+    """A line for each turn, and one for what came after."""
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1), header_style="dim", show_edge=False, pad_edge=False)
+    table.add_column("turn", style="bold", no_wrap=True)
+    if any(one.light for one in rounds):
+        table.add_column("light", style="dim", no_wrap=True)
+    table.add_column("model", no_wrap=True)
+    for title in ("right", "flagged"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("field*", justify="right", style="dim", no_wrap=True)
+    table.add_column("the judge: then, now", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for one in rounds:
+        light = [one.light] if any(other.light for other in rounds) else []
+        came_of_it = Text(outcome(one), style="green" if one.released else "yellow")
+        table.add_row(
+            one.name, *light, one.model, Text(_percent(one.accuracy), style="bold"), _percent(one.flagged_share),
+            _interval(one.field_estimate), _verdict(one), came_of_it,
+        )  # fmt: skip
+    return table
+
+
+def bad_model(undone: Undone) -> Text:
+    """One line: what became of the bad model, and why."""
+    said = Text("A bad model was released on purpose. ", style="bold")
+    if undone.by_itself:
+        return said.append("The device took it back by itself: ", style="green").append(undone.reason)
+    return said.append(undone.reason, style="yellow")
+
+
+def summary(shift: Shift, account: Account, *, right: bool = True) -> Table:
+    """The table at the end; `right`: one model answered all, so that there is a share of right answers to tell."""
     answered = shift.answered
     posted = sum(answer.size for answer in answered)
     table = Table(title="What happened", title_justify="left", show_header=False, box=None, padding=(0, 2))
@@ -73,9 +150,8 @@ def summary(shift: Shift, account: Account) -> Table:
     table.add_row("answered", str(len(answered)), _times(shift))
     if refused or shift.unreadable:
         table.add_row("not answered", str(refused + len(shift.unreadable)), "not images, or not readable; see above")
-    judged = [answer.right for answer in answered if answer.right is not None]
-    if judged:
-        table.add_row("right answers", f"{sum(judged) / len(judged):.0%}", "by the folder each picture lies in")
+    if right and shift.right.of:
+        table.add_row("right answers", _percent(shift.right), "by the folder each picture lies in")
     table.add_row(
         "flagged", str(sum(account.flagged.values())), _by_reason(account.flagged) or "the model was sure of all"
     )
@@ -89,8 +165,23 @@ def summary(shift: Shift, account: Account) -> Table:
     return table
 
 
-def _picture(shift: Shift, account: Account, reasons: Mapping[str, str]) -> Group:
-    counters = Table(box=None, padding=(0, 3), show_header=True, header_style="dim")
+def _picture(scene: Scene) -> Group:
+    parts: list[RenderableType] = []
+    if scene.rounds:
+        parts += [Padding(turns(scene.rounds), (0, 2)), Text()]
+    parts.append(Panel(Group(*_now(scene)), title=_title(scene), width=WIDTH, border_style="dim"))
+    return Group(*parts)
+
+
+def _now(scene: Scene) -> list[RenderableType]:
+    shift, account = scene.shift, scene.account
+    lines: list[RenderableType] = [Padding(Text(scene.words), (0, 2))]
+    if scene.turns:
+        lines.append(Padding(_way(scene), (1, 2)))
+    if scene.stage in (CAMERA, UNDO) or not scene.turns:
+        width = WIDTH - 10
+        lines += [Padding(ProgressBar(total=max(shift.total, 1), completed=len(shift.answers), width=width), (0, 2))]
+    counters = Table(box=None, padding=(0, 3, 0, 0), show_header=True, header_style="dim", pad_edge=False)
     for title in ("answered", "flagged", "kept", "dropped", "uploaded"):
         counters.add_column(title, justify="right", min_width=9)
     counters.add_row(
@@ -100,15 +191,26 @@ def _picture(shift: Shift, account: Account, reasons: Mapping[str, str]) -> Grou
         str(sum(account.dropped.values())),
         f"[green]{len(account.uploaded)}[/]",
     )
-    bar = ProgressBar(total=max(shift.total, 1), completed=len(shift.answers), width=60)
-    lines = [_line(answer, reasons) for answer in shift.latest]
-    return Group(
-        Panel(
-            Group(Padding(bar, (0, 3)), Text(), counters, Text(), *lines),
-            title="camera → classifier → sampler → cloud",
-            width=88,
-        )
-    )
+    lines += [Padding(counters, (1, 2))]
+    lines += [Padding(_line(answer, scene.reasons), (0, 2)) for answer in list(shift.latest)[-LATEST:]]
+    return lines
+
+
+def _title(scene: Scene) -> str:
+    if not scene.turns:
+        return "camera → classifier → sampler → cloud"
+    if scene.stage == UNDO:
+        return "a bad model, on purpose"
+    return f"turn {scene.number} of {scene.turns}" if scene.number <= scene.turns else "after the last turn"
+
+
+def _way(scene: Scene) -> Text:
+    """The steps of a turn, and where it is."""
+    way, here = Text(no_wrap=True), STAGES.index(scene.stage) if scene.stage in STAGES else -1
+    for nth, stage in enumerate(STAGES):
+        way.append(" → " if nth else "", style="dim")
+        way.append(stage, style="bold cyan" if nth == here else "green" if nth < here else "dim")
+    return way
 
 
 def _line(answer: Answer, reasons: Mapping[str, str]) -> Text:
@@ -119,6 +221,28 @@ def _line(answer: Answer, reasons: Mapping[str, str]) -> Text:
     if answer.id in reasons:
         line.append(f"flagged: {reasons[answer.id]}, uploaded", style="yellow")
     return line
+
+
+def _verdict(round_: Round) -> Text:
+    if not round_.verdict:
+        return Text(DASH if round_.turn is not None else "", style="dim")
+    said = Text(round_.verdict, style=TONES.get(round_.verdict, "yellow"))
+    if round_.judged is not None:
+        before, after = round_.judged
+        said.append(f" {_number(before)}→{_number(after)} %", style="default")
+    return said
+
+
+def _percent(share: Share) -> str:
+    return f"{_number(share)} %" if share.of else DASH
+
+
+def _number(share: Share) -> str:
+    return DASH if share.value is None else f"{share.value * 100:.0f}"
+
+
+def _interval(share: Share | None) -> str:
+    return "" if share is None else f"{share.low * 100:.0f}{DASH}{share.high * 100:.0f} %"
 
 
 def _times(shift: Shift) -> str:

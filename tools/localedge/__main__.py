@@ -21,7 +21,9 @@ from localedge.database import Database
 from localedge.edgehub import EdgeHub
 from localedge.faults import Faults
 from localedge.identities import Identities
+from localedge.registry import Registry
 from localedge.settings import MQTT_PORT, Settings
+from manifests.variables import find_env_file, read_env_file
 from ripeloop import process
 from ripeloop.errors import SettingsError
 
@@ -61,12 +63,12 @@ async def run(settings: Settings, environment: Mapping[str, str]) -> None:
 
 def _values(settings: Settings) -> dict[str, str]:
     """Values for the deployment's variables: of the file that was named, else of the one beside the deployment."""
-    file = settings.env_file or deployment.find_env_file(settings.deployment)
+    file = settings.env_file or find_env_file(settings.deployment)
     if file is None:
         return {}
     if settings.env_file is None:
         log.info("values for the deployment's variables are from %s; --env-file names another file", file)
-    return deployment.read_env_file(file)
+    return read_env_file(file)
 
 
 async def _listen(
@@ -78,7 +80,9 @@ async def _listen(
 ) -> None:
     faults, tls = Faults(), files.tls()
     broker = Broker(hub, faults)
-    rest = service.application(hub, configurations, [settings.hub_host, settings.gateway, settings.hub_name])
+    registry = Registry(hub)
+    hosts = [settings.hub_host, settings.gateway, settings.hub_name]
+    rest = service.application(hub, configurations, registry, hosts)
     with listening.one_line(settings.hub_host, "choose another --hub-port or --gateway"):
         await stack.enter_async_context(listening.serve(rest, listening.tcp(settings.gateway, settings.hub_port, tls)))
     with listening.one_line(settings.workload_uri, "choose another --workload"):
@@ -90,7 +94,7 @@ async def _listen(
     with listening.one_line(str(settings.control_socket), "choose another --state"):
         await stack.enter_async_context(
             listening.serve(
-                control.application(hub, broker, configurations), listening.unix(str(settings.control_socket))
+                control.application(hub, broker, configurations, registry), listening.unix(str(settings.control_socket))
             )
         )
     with listening.one_line(

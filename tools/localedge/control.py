@@ -8,21 +8,23 @@ from typing import Any
 from aiohttp import web
 
 from localedge import jsontext
+from localedge.answers import now
 from localedge.broker import Broker
 from localedge.configurations import Configurations
 from localedge.edgehub import EdgeHub
 from localedge.message import Message
 from localedge.queues import Stored, Waiting
-from localedge.routes import LOWEST_PRIORITY, endpoint
+from localedge.registry import Registry, Said
+from manifests.routes import LOWEST_PRIORITY, endpoint
 from ripeloop.errors import NotFound, Refused
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def application(hub: EdgeHub, broker: Broker, configurations: Configurations) -> web.Application:
-    """Serves the state of the runtime, what reached upstream, and the switches."""
-    control = _Control(hub, broker, configurations)
-    app = web.Application(middlewares=[_problems], client_max_size=1024 * 1024)
+def application(hub: EdgeHub, broker: Broker, configurations: Configurations, registry: Registry) -> web.Application:
+    """Serves the state of the runtime, what reached upstream, the switches, and what simulated modules say."""
+    control = _Control(hub, broker, configurations, registry)
+    app = web.Application(middlewares=[_problems], client_max_size=8 * 1024 * 1024)
     app.router.add_get("/state", control.state)
     app.router.add_put("/upstream", control.upstream)
     app.router.add_get("/messages", control.messages)
@@ -32,12 +34,15 @@ def application(hub: EdgeHub, broker: Broker, configurations: Configurations) ->
     app.router.add_post("/drop", control.drop)
     app.router.add_post("/forget", control.forget)
     app.router.add_post("/rekey", control.rekey)
+    app.router.add_post("/say", control.say)
+    app.router.add_get("/called", control.called)
     return app
 
 
 class _Control:
-    def __init__(self, hub: EdgeHub, broker: Broker, configurations: Configurations) -> None:
+    def __init__(self, hub: EdgeHub, broker: Broker, configurations: Configurations, registry: Registry) -> None:
         self._hub = hub
+        self._registry = registry
         self._configurations = configurations
         self._broker = broker
 
@@ -107,6 +112,22 @@ class _Control:
         self._hub.clients.drop(module, "it has a new key")
         return web.json_response({})
 
+    async def say(self, request: web.Request) -> web.Response:
+        for one in _list(await _body(request), "modules"):
+            reported, methods = one.get("reported", {}), one.get("methods", {})
+            if not isinstance(reported, dict) or not isinstance(methods, dict):
+                raise Refused("reported and methods must be objects")
+            said = Said(
+                connected=bool(one.get("connected", True)),
+                methods={name: (200, payload) for name, payload in methods.items()},
+                active=now(),
+            )
+            self._registry.say(self._registry.name(_text(one, "device"), _text(one, "module")), said, reported)
+        return web.json_response({})
+
+    async def called(self, _: web.Request) -> web.Response:
+        return web.json_response({"called": self._registry.called})
+
     def _module(self, body: dict[str, Any]) -> str:
         return self._hub.identities.get(_text(body, "module")).module
 
@@ -135,6 +156,13 @@ def _text(body: dict[str, Any], name: str) -> str:
     value = body.get(name)
     if not isinstance(value, str):
         raise Refused(f"{name} is missing or not text")
+    return value
+
+
+def _list(body: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    value = body.get(name)
+    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+        raise Refused(f"{name} must be a list of objects")
     return value
 
 

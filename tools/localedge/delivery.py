@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from localedge.clients import Clients
 from localedge.queues import Queues, Stored, Upstream, Waiting
-from localedge.routes import UPSTREAM
 from localedge.topics import Feature, to_input
+from manifests.routes import UPSTREAM
 
 WINDOW = 16  # messages an input may have unacknowledged
 

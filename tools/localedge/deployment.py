@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from localedge import jsontext, routes
-from localedge.routes import FOREVER, Route
+from localedge import jsontext
+from manifests import routes
+from manifests.routes import FOREVER, Route
+from manifests.variables import expand, why_unread
 from ripeloop.errors import Refused, SettingsError
 
 AGENT, HUB = "$edgeAgent", "$edgeHub"
@@ -21,7 +22,6 @@ MOST_SECONDS = 4_294_967_295
 
 _MODULE = re.compile(r"[A-Za-z0-9\-:.+%_#*?!(),=@;$']{1,128}")  # as IoT Hub; such a name is a file's name too
 
-_VARIABLE = re.compile(r"\$(?:\{(?P<braced>[^}]*)\}|(?P<plain>\w+))")
 # unset variables are looked for in upper case only: $upstream, $body and $connectionModuleId belong to routes
 _LEFTOVER = re.compile(r"\$\{?(?P<name>[A-Z_][A-Z0-9_]*)\b(?![a-z])")
 
@@ -50,7 +50,9 @@ def load(path: Path, variables: Mapping[str, str]) -> Deployment:
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"cannot read the deployment {path}: {_why(error)}; name one with --deployment") from None
+        raise SettingsError(
+            f"cannot read the deployment {path}: {why_unread(error)}; name one with --deployment"
+        ) from None
     try:
         document = jsontext.read(expand(text, variables))
     except Refused as error:
@@ -59,35 +61,6 @@ def load(path: Path, variables: Mapping[str, str]) -> Deployment:
         return parse(document)
     except SettingsError as error:
         raise SettingsError(f"{path}: {error}") from None
-
-
-def expand(text: str, variables: Mapping[str, str]) -> str:
-    """Fill in `$NAME` and `${NAME}`; what is not set stays as it is."""
-
-    def value(found: re.Match[str]) -> str:
-        return variables.get(found["braced"] or found["plain"] or "", found[0])
-
-    return _VARIABLE.sub(value, text)
-
-
-def read_env_file(path: Path) -> dict[str, str]:
-    """The `NAME=value` lines of a file; quotes around a value are dropped. Raises SettingsError."""
-    try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"cannot read {path}: {_why(error)}; name another with --env-file") from None
-    values: dict[str, str] = {}
-    for line in lines:
-        name, equals, value = line.strip().removeprefix("export ").partition("=")
-        if equals and not name.startswith("#"):
-            values[name.strip()] = _unquote(value.strip())
-    return values
-
-
-def find_env_file(deployment: Path) -> Path | None:
-    """The file of values beside a deployment: `.env`, else the `.env.template` it is made from."""
-    beside = (deployment.with_name(".env"), deployment.with_name(".env.template"))
-    return next((path for path in beside if os.access(path, os.F_OK) and path.is_file()), None)
 
 
 def parse(document: object) -> Deployment:
@@ -187,13 +160,3 @@ def _strings(value: object) -> Iterator[str]:
     elif isinstance(value, list):
         for inner in value:
             yield from _strings(inner)
-
-
-def _why(error: OSError | UnicodeDecodeError) -> str:
-    return "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror or str(error)
-
-
-def _unquote(value: str) -> str:
-    if len(value) >= 2 and value[0] == value[-1] and value[0] in "'\"":
-        return value[1:-1]
-    return value

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from localedge.database import Database
 from localedge.message import Message
-from localedge.routes import FOREVER, UPSTREAM
+from manifests.routes import FOREVER, UPSTREAM
 
 MOST_ARRIVED = 100_000
 

@@ -8,12 +8,13 @@ from typing import Any
 
 from aiohttp import web
 
-from localedge import answers, sas, targeting
+from localedge import answers, registryservice, sas, targeting
 from localedge.answers import Handler, Problem
 from localedge.configurations import Configuration, Configurations
-from localedge.deployment import AGENT, HUB, parse
+from localedge.deployment import parse
 from localedge.edgehub import EdgeHub
-from localedge.twins import Section
+from localedge.moduleconfigurations import ModuleConfigurations, check_configuration, is_for_modules
+from localedge.registry import Registry
 from ripeloop.errors import NotFound, Refused, SettingsError
 
 POLICY = "iothubowner"
@@ -22,16 +23,16 @@ MAX_METHOD_NAME = 1024  # it becomes part of a topic, which has an end
 _ID = re.compile(r"[a-z0-9\-:+%_#*?!(),=@;$']{1,128}")
 
 
-def application(hub: EdgeHub, configurations: Configurations, hosts: list[str]) -> web.Application:
+def application(hub: EdgeHub, configurations: Configurations, registry: Registry, hosts: list[str]) -> web.Application:
     """Serves the service REST; `hosts` are the names a token may be for."""
-    service = _Service(hub, configurations)
+    service = _Service(hub, configurations, registry)
     app = web.Application(middlewares=[answers.problems, _Gate(hub, hosts).check], client_max_size=MAX_BODY)
     app.router.add_get("/twins/{device}", service.get_twin)
     app.router.add_patch("/twins/{device}", service.patch_twin)
     app.router.add_get("/twins/{device}/modules/{module}", service.get_twin)
     app.router.add_patch("/twins/{device}/modules/{module}", service.patch_twin)
     app.router.add_post("/twins/{device}/modules/{module}/methods", service.call_method)
-    app.router.add_get("/devices/{device}/modules", service.get_modules)
+    registryservice.add_routes(app, registry, service.retarget)
     app.router.add_post("/devices/{device}/applyConfigurationContent", service.apply)
     app.router.add_get("/configurations", service.get_configurations)
     app.router.add_get("/configurations/{id}", service.get_configuration)
@@ -62,9 +63,19 @@ class _Gate:
 
 
 class _Service:
-    def __init__(self, hub: EdgeHub, configurations: Configurations) -> None:
+    def __init__(self, hub: EdgeHub, configurations: Configurations, registry: Registry) -> None:
         self._hub = hub
         self._configurations = configurations
+        self._registry = registry
+        self._for_modules = ModuleConfigurations(registry, hub.twins)
+
+    def retarget(self, *names: str) -> None:
+        """Have the module configurations be so on the twins of these names, or on all."""
+        documents = (stored.document for stored in self._configurations.all())
+        try:
+            self._hub.sync(*self._for_modules.retarget(documents, names or None))
+        except Refused as error:
+            raise Problem(400, "ArgumentInvalid", str(error)) from None
 
     async def get_twin(self, request: web.Request) -> web.Response:
         return self._twin(self._name(request))
@@ -82,6 +93,7 @@ class _Service:
         self._hub.sync(name)
         if not name:  # the device's tags may say that other configurations are for it
             self._configurations.retarget()
+        self.retarget(name)
         return self._twin(name)
 
     async def call_method(self, request: web.Request) -> web.Response:
@@ -92,6 +104,8 @@ class _Service:
             raise Problem(400, "ArgumentInvalid", f"methodName is missing or longer than {MAX_METHOD_NAME}")
         response_timeout = answers.seconds(body, "responseTimeoutInSeconds", 5, 30)
         connect_timeout = answers.seconds(body, "connectTimeoutInSeconds", 0, 0)
+        if "/" in module:
+            return self._simulated(module, name)
         if not self._hub.online:
             raise Problem(404, "DeviceNotOnline", "Timed out waiting for device to connect.")
         try:
@@ -108,20 +122,13 @@ class _Service:
             raise Problem(504, "GatewayTimeout", "Timed out waiting for the response from device.") from None
         return web.json_response({"status": answer.status, "payload": answer.payload})
 
-    async def get_modules(self, request: web.Request) -> web.Response:
-        self._check_device(request)
-        names = [AGENT, HUB, *(identity.module for identity in self._hub.identities)]
-        return web.json_response(
-            [
-                {
-                    "deviceId": self._hub.device,
-                    "moduleId": name,
-                    "managedBy": "iotEdge",
-                    "connectionState": self._connection(name),
-                }
-                for name in names
-            ]
-        )
+    def _simulated(self, module: str, name: str) -> web.Response:
+        said = self._registry.said(module)
+        answer = (said.methods or {}).get(name) if said.connected else None
+        if answer is None:
+            raise Problem(404, "DeviceNotOnline", "Timed out waiting for device to connect.")
+        self._registry.called.append(f"{module}/{name}")
+        return web.json_response({"status": answer[0], "payload": answer[1]})
 
     async def apply(self, request: web.Request) -> web.Response:
         self._check_device(request)
@@ -129,10 +136,11 @@ class _Service:
             await self._configurations.apply(parse(await answers.body(request)))
         except SettingsError as error:
             raise Problem(400, "InvalidConfigurationContent", str(error)) from None
+        self.retarget()
         return web.Response(status=204)
 
     async def get_configurations(self, _: web.Request) -> web.Response:
-        return web.json_response([_configuration(stored) for stored in self._configurations.all()])
+        return web.json_response([self._shown(stored) for stored in self._configurations.all()])
 
     async def get_configuration(self, request: web.Request) -> web.Response:
         return self._answer(request.match_info["id"])
@@ -144,10 +152,12 @@ class _Service:
             raise Problem(400, "ArgumentInvalid", "the id is 1 to 128 lower-case letters, digits or -:+%_#*?!(),=@;$'")
         now = answers.now()
         document = {**body, "id": id_, "createdTimeUtc": now, "lastUpdatedTimeUtc": now}
-        document.pop("etag", None)
+        for ours in ("etag", "systemMetrics"):
+            document.pop(ours, None)
         _check_content(document)
         await self._configurations.put(id_, Configuration(*self._next(request, id_, document)))
         self._configurations.retarget()
+        self.retarget()
         return self._answer(id_)
 
     async def delete_configuration(self, request: web.Request) -> web.Response:
@@ -155,6 +165,7 @@ class _Service:
         answers.match(request, self._configuration(id_).etag)
         await self._configurations.delete(id_)
         self._configurations.retarget()
+        self.retarget()
         return web.Response(status=204)
 
     def _next(self, request: web.Request, id_: str, document: dict[str, Any]) -> tuple[dict[str, Any], int]:
@@ -180,7 +191,10 @@ class _Service:
 
     def _answer(self, id_: str) -> web.Response:
         stored = self._configuration(id_)
-        return web.json_response(_configuration(stored), headers={"ETag": f'"{stored.etag}"'})
+        return web.json_response(self._shown(stored), headers={"ETag": f'"{stored.etag}"'})
+
+    def _shown(self, stored: Configuration) -> dict[str, Any]:
+        return {**stored.document, **self._for_modules.metrics(stored.document), "etag": stored.etag}
 
     def _check_device(self, request: web.Request) -> None:
         if request.match_info["device"] != self._hub.device:
@@ -188,33 +202,11 @@ class _Service:
 
     def _name(self, request: web.Request) -> str:
         """The name of the twin a request is about."""
-        self._check_device(request)
-        module = request.match_info.get("module", "")
-        if module not in ("", AGENT, HUB):
-            try:
-                self._hub.identities.get(module)
-            except NotFound:
-                raise Problem(404, "ModuleNotFound", f"{self._hub.device}/{module}") from None
-        return module
-
-    def _connection(self, module: str) -> str:
-        there = module in ("", AGENT, HUB) or self._hub.clients.connected(module)
-        return "Connected" if there and self._hub.online else "Disconnected"
+        return self._registry.name(request.match_info["device"], request.match_info.get("module", ""))
 
     def _twin(self, name: str) -> web.Response:
         twin = self._hub.twins.get(name)
-        document = {
-            "deviceId": self._hub.device,
-            **({"moduleId": name} if name else {"capabilities": {"iotEdge": True}}),
-            "etag": twin.etag,
-            "status": "enabled",
-            "connectionState": self._connection(name),
-            "authenticationType": "sas",
-            "version": twin.revision + twin.reported_at_hub.version,
-            "tags": twin.tags,
-            "properties": {"desired": _section(twin.desired), "reported": _section(twin.reported_at_hub)},
-        }
-        return web.json_response(document, headers={"ETag": f'"{twin.etag}"'})
+        return web.json_response(self._registry.document(name, twin), headers={"ETag": f'"{twin.etag}"'})
 
 
 def _check_content(configuration: dict[str, Any]) -> None:
@@ -225,7 +217,7 @@ def _check_content(configuration: dict[str, Any]) -> None:
     if not isinstance(configuration.get("priority", 0), int):
         raise Problem(400, "ArgumentInvalid", "priority is not a whole number")
     try:
-        targeting.check(configuration)
+        (check_configuration if is_for_modules(configuration) else targeting.check)(configuration)
     except SettingsError as error:
         raise Problem(400, "InvalidConfigurationContent", str(error)) from None
 
@@ -233,12 +225,3 @@ def _check_content(configuration: dict[str, Any]) -> None:
 def _without_dollars(desired: dict[str, Any]) -> dict[str, Any]:
     """What a caller sends back of a twin it has read holds $metadata and $version, which are not its to change."""
     return {name: value for name, value in desired.items() if name not in ("$metadata", "$version")}
-
-
-def _section(section: Section) -> dict[str, Any]:
-    metadata = {"$lastUpdated": section.updated, "$lastUpdatedVersion": section.version}
-    return {**section.values, "$metadata": metadata, "$version": section.version}
-
-
-def _configuration(stored: Configuration) -> dict[str, Any]:
-    return {**stored.document, "etag": stored.etag}

@@ -7,10 +7,10 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from localedge.conditions import compile_condition
 from localedge.deployment import AGENT, parse
 from localedge.message import Message
 from localedge.twins import check_desired
+from manifests.conditions import compile_condition
 from ripeloop.errors import SettingsError
 
 log = logging.getLogger(__name__)

@@ -8,22 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import copy
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 from localedge import jsontext
 from localedge.database import Database
+from manifests.limits import check, check_size
 from ripeloop.errors import Refused, SettingsError
-
-MAX_DEPTH: Final = 10
-MAX_VALUE_BYTES: Final = 4096
-MAX_NAME_BYTES: Final = 1024
-MAX_DOCUMENT_BYTES: Final = 32 * 1024
-LARGEST_WHOLE: Final = 2**52 - 1
-SMALLEST_WHOLE: Final = -(2**52)
 
 Document = dict[str, Any]
 
@@ -44,9 +39,7 @@ class Section:
         """The section after a patch. Raises Refused where that is over a limit."""
         check(patch)
         values = merge(self.values, patch)
-        size = len(json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode())
-        if size > MAX_DOCUMENT_BYTES:
-            raise Refused(f"the properties are {size} bytes; the limit is {MAX_DOCUMENT_BYTES}")
+        check_size(values)
         return Section(values, self.version + 1)
 
 
@@ -63,6 +56,10 @@ class Twin:
     tags: Document = field(default_factory=dict)
     revision: int = 1
     """Counts the service's changes."""
+    configurations: Document = field(default_factory=dict)
+    """The module configurations that target it, by id, with their status."""
+    configured: Document = field(default_factory=dict)
+    """What the strongest of them set, by the dotted path below the desired properties."""
 
     @property
     def etag(self) -> str:
@@ -94,11 +91,12 @@ class Twins:
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        rows = database.read("SELECT name, document FROM twin ORDER BY name")
+        self._twins = {name: _load(json.loads(document)) for name, document in rows}
 
     def get(self, name: str) -> Twin:
         """The twin; a new one where there is none."""
-        rows = self._db.read("SELECT document FROM twin WHERE name = ?", (name,))
-        return _load(json.loads(rows[0][0])) if rows else Twin()
+        return self._twins.get(name) or Twin()
 
     def change(self, name: str, desired: Document, tags: Document) -> asyncio.Future[None]:
         """The service's change, at IoT Hub. Raises Refused where it is over a limit."""
@@ -108,6 +106,22 @@ class Twins:
         if tags:
             twin = replace(twin, tags=Section(twin.tags).changed(tags).values)
         return self._put(name, replace(twin, revision=twin.revision + 1))
+
+    def configure(self, name: str, configured: Document, statuses: Document) -> bool:
+        """Have a module configuration's content be so, in place of the last one's; False where nothing changes."""
+        twin = self.get(name)
+        wanted = copy.deepcopy(twin.desired.values)
+        for path in twin.configured:
+            _remove(wanted, path.split("."))
+        for path, value in configured.items():
+            lay(wanted, path.split("."), value)
+        patch = difference(twin.desired.values, wanted)
+        if not patch and (twin.configured, twin.configurations) == (configured, statuses):
+            return False
+        desired = twin.desired.changed(patch) if patch else twin.desired
+        changed = replace(twin, desired=desired, configured=configured, configurations=statuses)
+        self._put(name, replace(changed, revision=twin.revision + 1))
+        return True
 
     def replace_desired(self, name: str, values: Document) -> asyncio.Future[None]:
         """A deployment's desired properties, in place of all others."""
@@ -134,13 +148,23 @@ class Twins:
 
     def names(self) -> list[str]:
         """The twins there are."""
-        return [row[0] for row in self._db.read("SELECT name FROM twin")]
+        return list(self._twins)
+
+    def exists(self, name: str) -> bool:
+        """Whether there is a twin of this name."""
+        return name in self._twins
+
+    def all(self) -> dict[str, Twin]:
+        """Every twin by its name."""
+        return dict(self._twins)
 
     def drop(self, name: str) -> None:
         """Forget a twin, with its module."""
+        self._twins.pop(name, None)
         self._db.write("DELETE FROM twin WHERE name = ?", [(name,)])
 
     def _put(self, name: str, twin: Twin) -> asyncio.Future[None]:
+        self._twins[name] = twin
         return self._db.write("INSERT OR REPLACE INTO twin VALUES (?, ?)", [(name, json.dumps(asdict(twin)))])
 
 
@@ -158,6 +182,17 @@ def merge(document: Mapping[str, Any], patch: Mapping[str, Any]) -> Document:
     return merged
 
 
+def lay(document: Document, path: list[str], value: Any) -> None:
+    """Put a copy of the value at the path; what is no object on the way becomes one."""
+    *steps, last = path
+    for step in steps:
+        below = document.get(step)
+        if not isinstance(below, dict):
+            below = document[step] = {}
+        document = below
+    document[last] = copy.deepcopy(value)
+
+
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> Document:
     """The patch that makes `new` of `old`."""
     patch: Document = dict.fromkeys(name for name in old if name not in new)
@@ -169,13 +204,6 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> Document:
         elif name not in old or before != value or type(before) is not type(value):
             patch[name] = value
     return patch
-
-
-def check(patch: Document) -> None:
-    """Let a patch pass that is within IoT Hub's limits. Raises Refused."""
-    for name, value in patch.items():
-        _check_name(name)
-        _check_value(name, value, 1, in_array=False)
 
 
 def check_desired(sections: Mapping[str, Document]) -> None:
@@ -203,37 +231,19 @@ def parse_patch(body: bytes) -> Document:
     return patch
 
 
-def _check_name(name: str) -> None:
-    if len(name.encode(errors="replace")) > MAX_NAME_BYTES:
-        raise Refused(f"the name {name[:10]}… is over {MAX_NAME_BYTES} bytes")
-    if any(letter in ".$#" or letter.isspace() or ord(letter) < 32 or 127 <= ord(letter) < 160 for letter in name):
-        raise Refused(f"the name {name!r} holds a dot, $, #, a space or a control character")
-
-
-def _check_value(name: str, value: object, depth: int, *, in_array: bool) -> None:
-    if isinstance(value, (dict, list)):
-        if depth > MAX_DEPTH:
-            raise Refused(f"{name} is nested deeper than {MAX_DEPTH}")
-        _check_inside(name, value, depth + 1, in_array=in_array)
-    elif value is None and in_array:
-        raise Refused(f"{name}: an array may not hold null")
-    elif isinstance(value, int) and not SMALLEST_WHOLE <= value <= LARGEST_WHOLE:
-        raise Refused(f"{name}: {value} is not between -2^52 and 2^52 - 1")
-    elif isinstance(value, str) and len(value.encode(errors="replace")) > MAX_VALUE_BYTES:
-        raise Refused(f"{name}: a value over {MAX_VALUE_BYTES} bytes")
-
-
-def _check_inside(name: str, value: Document | list[object], depth: int, *, in_array: bool) -> None:
-    if isinstance(value, list):
-        for item in value:
-            _check_value(name, item, depth, in_array=True)
-        return
-    for key, item in value.items():
-        _check_name(key)
-        _check_value(key, item, depth, in_array=in_array)
+def _remove(document: Document, path: list[str]) -> None:
+    *steps, last = path
+    for step in steps:
+        below = document.get(step)
+        if not isinstance(below, dict):
+            return
+        document = below
+    document.pop(last, None)
 
 
 def _load(stored: Document) -> Twin:
     sections = ("desired", "reported", "desired_at_edge", "reported_at_hub")
     fields: dict[str, Any] = {name: Section(**stored[name]) for name in sections}
+    for name in ("configurations", "configured"):  # twins of earlier versions of this program have none
+        fields[name] = stored.get(name, {})
     return Twin(tags=stored["tags"], revision=stored["revision"], **fields)

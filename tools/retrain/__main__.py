@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -12,69 +11,41 @@ import click
 from retrain import exchange
 from retrain.asking import credential, flush, pause, reconcile, resume, why
 from retrain.comparing import compare
+from retrain.config import config_option
+from retrain.config_command import config_command
 from retrain.ending import ENDS, run
 from retrain.fleet import Fleet
 from retrain.judging import judge_command, package_command
-from retrain.manifest import read_manifest
+from retrain.label.commands import label
+from retrain.manifest.commands import manifest
+from retrain.manifest.rendered import read_manifest
+from retrain.release.commands import release_command, rollback_command
+from retrain.release.status import status
 from retrain.samples import Arrived, arrived, folder_of
 from retrain.settings import (
-    NOT_AS_WANTED,
-    OFFLINE,
     Hub,
     cloud_options,
     device_option,
     hub_options,
     json_option,
 )
-from retrain.standing import Standing, settings
-from retrain.tables import show_arrived, show_standings
+from retrain.tables import show_arrived
+from retrain.turn.export_command import export_command
+from retrain.turn.retrain_command import retrain_command
+from retrain.turn.tag_command import tag_command
+from retrain.turn.train_command import train_command
 from ripeloop import log as logs
 from ripeloop.blobs import Blobs, open_blobs
-from ripeloop.errors import Offline, Refused
 from ripeloop.process import log_options
-
-MODULES = ("classifier", "sampler")
 
 
 @click.group(context_settings={"auto_envvar_prefix": "RIPELOOP", "show_default": True}, epilog=ENDS)
 @log_options
+@config_option
 @click.version_option(package_name="ripeloop")
 def main(log_level: str, log_json: bool) -> None:
     """The classifier that gets better with use: how its devices stand, and what they sent."""
     logs.configure(log_level, as_json=log_json)
-
-
-@main.command(epilog=ENDS)
-@device_option
-@hub_options
-@click.option(
-    "--module",
-    "modules",
-    multiple=True,
-    default=MODULES,
-    envvar="RIPELOOP_MODULE",
-    show_envvar=True,
-    help="A module to ask; may be given more than once.",
-)
-@json_option
-def status(device: str, hub: str, hub_ca: Path | None, modules: tuple[str, ...], as_json: bool) -> None:
-    """How the modules of a device stand: what is wanted, what is so, and their counters.
-
-    \b
-    Example:
-      export RIPELOOP_HUB="$IOT_HUB_CONNECTION_STRING"
-      ripeloop status --device line-1
-      ripeloop status --device line-1 --module classifier --json
-    """
-    standings = run(_standings(Hub(hub, hub_ca), device, modules), "asking the modules")
-    if as_json:
-        click.echo(json.dumps([standing.to_json() for standing in standings], indent=2))
-    else:
-        show_standings(standings)
-    if not all(standing.answers for standing in standings):
-        sys.exit(OFFLINE)
-    if not all(standing.as_wanted for standing in standings):
-        sys.exit(NOT_AS_WANTED)
 
 
 @main.command(epilog=ENDS)
@@ -117,7 +88,7 @@ def deploy(file: Path, device: str, hub: str, hub_ca: Path | None) -> None:
 
     \b
     Example:
-      iotedgedev solution genconfig -f deployment.template.json -P arm64v8
+      ripeloop manifest render --platform arm64v8
       ripeloop deploy config/deployment.arm64v8.json --device line-1
     """
     run(_deploy(Hub(hub, hub_ca), device, file), "deploying")
@@ -126,24 +97,17 @@ def deploy(file: Path, device: str, hub: str, hub_ca: Path | None) -> None:
 
 main.add_command(exchange.dataset)
 main.add_command(exchange.trainer)
+main.add_command(tag_command)
+main.add_command(train_command)
+main.add_command(export_command)
+main.add_command(retrain_command)
 main.add_command(judge_command, "judge")
 main.add_command(package_command, "package")
-
-
-async def _standings(hub: Hub, device: str, modules: tuple[str, ...]) -> list[Standing]:
-    async with Fleet.open(hub.connection_string, hub.ca_file) as fleet:
-        return [await _standing(fleet, device, module) for module in modules]
-
-
-async def _standing(fleet: Fleet, device: str, module: str) -> Standing:
-    """The twin first: where that cannot be had, nothing can; a silent module still has its settings."""
-    twin = await fleet.twin(device, module)
-    wanted = settings(twin.desired, twin.reported)
-    try:
-        counters = await fleet.invoke(device, module, "status", seconds=10)
-    except (Offline, Refused) as error:
-        return Standing(device, module, answers=False, note=str(error), settings=wanted)
-    return Standing(device, module, answers=True, settings=wanted, counters=counters)
+main.add_command(label)
+main.add_command(release_command, "release")
+main.add_command(rollback_command, "rollback")
+main.add_command(manifest)
+main.add_command(config_command)
 
 
 async def _arrived(store: AbstractAsyncContextManager[Blobs], device: str | None, newest: int) -> Arrived:
@@ -153,12 +117,12 @@ async def _arrived(store: AbstractAsyncContextManager[Blobs], device: str | None
 
 
 async def _deploy(hub: Hub, device: str, file: Path) -> None:
-    manifest = read_manifest(file)
+    wanted = read_manifest(file)
     async with Fleet.open(hub.connection_string, hub.ca_file) as fleet:
-        await fleet.apply(device, manifest)
+        await fleet.apply(device, wanted)
 
 
-for _command in (compare, reconcile, why, pause, resume, flush, credential):
+for _command in (status, compare, reconcile, why, pause, resume, flush, credential):
     main.add_command(_command)
 
 

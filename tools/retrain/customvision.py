@@ -7,7 +7,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 from urllib.parse import urljoin, urlsplit
@@ -17,6 +17,7 @@ from msrest.authentication import ApiKeyCredentials
 from msrest.exceptions import ClientException
 
 from retrain.dataset import About, Label, Record, Tag, packed, unpacked
+from retrain.iteration import ExportState, Iteration
 from ripeloop.errors import Denied, NotFound, Offline, Refused
 
 Answer = TypeVar("Answer")
@@ -42,16 +43,41 @@ class Kept:
     record: Record
 
 
+@dataclass(frozen=True, slots=True)
+class NewImage:
+    """An image to upload, with the ids of its tags."""
+
+    name: str
+    data: bytes = field(repr=False)
+    tag_ids: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What became of one upload, in the service's word, and the image's id where the service has it now."""
+
+    status: str
+    id: str = ""
+
+
 class CustomVision:
     """One service. Each call is tried again while the service is busy or away, then raises Offline.
 
-    Refused, Denied (the key) and NotFound are raised at once. Calls may come from many threads.
+    Refused, Denied (the key) and NotFound are raised at once. Calls may come from many threads. `before` is called
+    before each, and what it raises stops it.
     """
 
-    def __init__(self, endpoint: str, key: str, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        key: str,
+        sleep: Callable[[float], None] = time.sleep,
+        before: Callable[[], None] = lambda: None,
+    ) -> None:
         credentials = ApiKeyCredentials(in_headers={"Training-key": key})
         self._client: Any = CustomVisionTrainingClient(endpoint.rstrip("/"), credentials)  # type: ignore[no-untyped-call]
-        self._endpoint, self._sleep = endpoint.rstrip("/") + "/", sleep
+        self._client.config.retry_policy.retries = 0  # it is done in `_tried`
+        self._endpoint, self._sleep, self._before = endpoint.rstrip("/") + "/", sleep, before
 
     def close(self) -> None:
         """Close its connections."""
@@ -145,15 +171,107 @@ class CustomVision:
             self._call(self._client.update_image_metadata, project, [str(one.image.id)], metadata)
         return str(one.image.id), whole
 
-    def tag(self, project: str, pairs: Sequence[tuple[str, str]]) -> None:
-        """Give images tags, as pairs of ids."""
+    def add_all(self, project: str, images: Sequence[NewImage]) -> list[Taken]:
+        """Upload at most 64 images of 20 MB together; what became of each, in their order.
+
+        An image the service has already gets the tags as well. Raises Refused where it takes none of the batch.
+        """
+        entries = [
+            models.ImageFileCreateEntry(name=one.name, contents=bytearray(one.data), tag_ids=list(one.tag_ids))
+            for one in images
+        ]
+        batch = models.ImageFileCreateBatch(images=entries)
+        answered = self._call(self._client.create_images_from_files, project, batch).images or []
+        if len(answered) != len(entries):
+            raise Refused(f"the service answered for {len(answered)} of {len(entries)} images: try again")
+        return [_taken(one) for one in answered]
+
+    def describe(self, project: str, image: str, record: Record) -> bool:
+        """Write the record into the image's metadata; whether it had room there."""
+        metadata, whole = packed(record)
+        done = self._call(self._client.update_image_metadata, project, [image], metadata).images or []
+        return whole and all(one.status == "OK" for one in done)
+
+    def images_by_ids(self, project: str, ids: Sequence[str]) -> list[Kept]:
+        """Those of the images, at most 256, that are there."""
+        return [self._kept(one) for one in self._call(self._client.get_images_by_ids, project, image_ids=list(ids))]
+
+    def delete(self, project: str, images: Sequence[str]) -> None:
+        """Remove at most 256 images; trainings that used them keep them."""
+        self._call(self._client.delete_images, project, image_ids=list(images))
+
+    def tag(self, project: str, pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Give images tags, as pairs of ids; those pairs that exceed what an image may have."""
+        exceeded = list[tuple[str, str]]()
         for start in range(0, len(pairs), PAIRS):
             entries = [models.ImageTagCreateEntry(image_id=i, tag_id=t) for i, t in pairs[start : start + PAIRS]]
-            self._call(self._client.create_image_tags, project, tags=entries)
+            made = self._call(self._client.create_image_tags, project, tags=entries)
+            exceeded += [(str(one.image_id), str(one.tag_id)) for one in made.exceeded or []]
+        return exceeded
+
+    def untag_all(self, project: str, images: Sequence[str], tag_ids: Sequence[str]) -> None:
+        """Take those tags, at most 20, from at most 64 images."""
+        self._call(self._client.delete_image_tags, project, list(images), list(tag_ids))
 
     def untag(self, project: str, image: str, tag_ids: Sequence[str]) -> None:
         """Take tags from one image."""
         self._call(self._client.delete_image_tags, project, [image], list(tag_ids))
+
+    def tag_counts(self, project: str) -> dict[str, int]:
+        """How many images each tag has, by the tags' names."""
+        return {tag.name: int(tag.image_count or 0) for tag in self._call(self._client.get_tags, project)}
+
+    def labelled_since(self, project: str, moment: datetime | None) -> int:
+        """How many images got a tag after that moment; without one, how many have a tag."""
+        found = skip = 0
+        while True:
+            page = self._call(self._client.get_tagged_images, project, order_by="Oldest", take=PAGE, skip=skip)
+            found += sum(
+                moment is None or any(tag.created and tag.created > moment for tag in image.tags or [])
+                for image in page
+            )
+            if len(page) < PAGE:
+                return found
+            skip += len(page)
+
+    def train(self, project: str, *, advanced_hours: int = 0, force: bool = False) -> Iteration:
+        """Begin a training, an advanced one of so many hours where they are given.
+
+        Not tried again here, for it may have begun although the answer was lost: after Offline, look at `iterations`.
+        """
+
+        def begin() -> Any:
+            kind = "Advanced" if advanced_hours else "Regular"
+            return self._client.train_project(
+                project, training_type=kind, reserved_budget_in_hours=advanced_hours, force_train=force
+            )
+
+        return _iteration(self._tried(begin, "train_project", tries=1))
+
+    def iterations(self, project: str) -> list[Iteration]:
+        """All trainings the service remembers, in no order to rely on."""
+        return [_iteration(one) for one in self._call(self._client.get_iterations, project)]
+
+    def iteration(self, project: str, id_: str) -> Iteration:
+        """The training with that id."""
+        return _iteration(self._call(self._client.get_iteration, project, id_))
+
+    def delete_iteration(self, project: str, id_: str) -> None:
+        """Forget a training and its model. Raises Refused for a published one."""
+        self._call(self._client.delete_iteration, project, id_)
+
+    def exports(self, project: str, iteration: str) -> list[ExportState]:
+        """The exports that were asked for."""
+        return [
+            ExportState(
+                one.platform, one.flavor or "", one.status, urljoin(self._endpoint, one.download_uri or "")
+            )
+            for one in self._call(self._client.get_exports, project, iteration)
+        ]  # fmt: skip
+
+    def export(self, project: str, iteration: str, platform: str, flavour: str) -> None:
+        """Ask for an export. Asked twice, the service refuses."""
+        self._call(self._client.export_iteration, project, iteration, platform, flavor=flavour or None)
 
     def _kept(self, image: Any) -> Kept:
         tags = image.tags or []
@@ -169,9 +287,11 @@ class CustomVision:
     def _call(self, call: Callable[..., Any], *values: Any, **named: Any) -> Any:
         return self._tried(lambda: call(*values, **named), call.__name__)
 
-    def _tried(self, call: Callable[[], Answer], doing: str) -> Answer:
+    def _tried(self, call: Callable[[], Answer], doing: str, tries: int = TRIES) -> Answer:
         """The client itself never repeats a POST, and hides what it repeats: so it is done here, for all alike."""
-        for nth in range(1, TRIES + 1):
+        kind = ""
+        for nth in range(1, tries + 1):
+            self._before()
             try:
                 return call()
             except urllib.error.HTTPError as error:
@@ -182,27 +302,50 @@ class CustomVision:
                     _reason(error),
                     error.response.headers.get("Retry-After"),
                 )
+                kind = getattr(error.error, "code", None) or ""
             except (ClientException, OSError) as error:
                 code, reason, after = 0, str(error), None
             if code and code not in _BUSY:
-                raise _refusal(code, f"{doing}: {reason}")
-            if nth < TRIES:
+                raise _refusal(code, f"{doing}: {reason}", kind)
+            if nth < tries:
                 self._sleep(_wait(nth, after))
         raise Offline(f"{_bare(self._endpoint)} does not answer ({doing}: {reason}); try again, it goes on from here")
 
 
-def _refusal(code: int, words: str) -> Refused | NotFound:
+def _taken(one: Any) -> Taken:
+    if one.image is None and one.status in ("OK", "OKDuplicate"):
+        return Taken("ErrorUnknown")
+    return Taken(str(one.status), str(one.image.id) if one.image else "")
+
+
+def _refusal(code: int, words: str, kind: str) -> Refused | NotFound:
+    """`kind` is the service's own word for it."""
     if code in _NO_KEY:
-        return Denied(f"{words}; check the key and the endpoint, they belong together")
+        return Denied(f"{words}; check the key and the endpoint, they belong together", kind=kind)
     if code == 404:
-        return NotFound(f"{words}; check the project's id")
-    return Refused(words)
+        return NotFound(f"{words}; check the project's id", kind=kind)
+    return Refused(words, kind=kind)
 
 
 def _reason(error: models.CustomVisionErrorException) -> str:
     """The code and the words, where the answer has them; the gateway before the service answers in another shape."""
     code, words = getattr(error.error, "code", None), getattr(error.error, "message", None)
     return f"{code}: {words}" if code else f"HTTP {error.response.status_code}"
+
+
+def _iteration(found: Any) -> Iteration:
+    return Iteration(
+        id=str(found.id),
+        name=found.name,
+        status=found.status or "",
+        created=found.created,
+        trained=found.trained_at,
+        published=found.publish_name or "",
+        exportable=found.exportable is not False,
+        advanced=found.training_type == "Advanced",
+        hours=found.reserved_budget_in_hours or 0,
+        why=found.training_error_details or "",
+    )
 
 
 def _wait(nth: int, after: str | None) -> float:

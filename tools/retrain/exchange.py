@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 from rich.console import Console
@@ -14,25 +13,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from retrain import folders, formats, served, transfer
 from retrain.customvision import CustomVision
-from retrain.settings import KEEP_KEYS, NOT_AS_WANTED, OFFLINE, USAGE
+from retrain.settings import KEEP_KEYS, NOT_AS_WANTED, OFFLINE, USAGE, endpoint_options
 from ripeloop.errors import Offline, RipeloopError, SettingsError
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 ENDS = "Ends with 0: all images are there; 1: some were refused, or all; 2: wrong usage or settings; \
 3: the service cannot be reached. Do the same again to go on where it ended."
-
-
-def _endpoint_options(command: Command) -> Command:
-    key = click.option(
-        "--training-key", required=True, envvar="RIPELOOP_TRAINING_KEY", show_envvar=True, metavar="KEY",
-        help=f"The training key of the service. {KEEP_KEYS}",
-    )  # fmt: skip
-    endpoint = click.option(
-        "--endpoint", required=True, envvar="RIPELOOP_ENDPOINT", show_envvar=True, metavar="URL",
-        help="The Custom Vision service, https://NAME.cognitiveservices.azure.com, or our own trainer.",
-    )  # fmt: skip
-    return endpoint(key(command))
 
 
 @click.group()
@@ -52,7 +37,7 @@ trainer.add_command(served.serve_command)
 
 
 @dataset.command("export", epilog=ENDS)
-@_endpoint_options
+@endpoint_options
 @click.option("--project", required=True, envvar="RIPELOOP_PROJECT", show_envvar=True, help="The project's id.")
 @click.option("--to", "folder", type=click.Path(path_type=Path, file_okay=False), required=True,
               envvar="RIPELOOP_DATASET", show_envvar=True, metavar="DIR", help="The folder to write.")  # fmt: skip
@@ -81,7 +66,7 @@ def export_command(endpoint: str, training_key: str, project: str, folder: Path,
 
 
 @dataset.command("import", epilog=ENDS)
-@_endpoint_options
+@endpoint_options
 @click.option("--from", "folder", type=click.Path(path_type=Path), required=True, envvar="RIPELOOP_DATASET",
               show_envvar=True, metavar="DIR", help="The folder to read.")  # fmt: skip
 @click.option("--format", "form", type=click.Choice(("auto", *formats.NAMES)), default="auto",

@@ -1,4 +1,4 @@
-"""The devices, through IoT Hub's service REST: twins, direct methods, deployments.
+"""The devices, through IoT Hub's service REST: twins, queries, direct methods, deployments, configurations.
 
 The same against Azure and against localedge.
 """
@@ -18,11 +18,12 @@ from urllib.parse import quote
 import aiohttp
 
 from retrain.sas import HubKey
-from ripeloop.errors import NotFound, Offline, Refused, SettingsError
+from ripeloop.errors import Changed, NotFound, Offline, Refused, SettingsError
 
 API_VERSION = "2021-04-12"
 TOKEN_SECONDS = 3600
 ANSWER_SECONDS = 30.0
+PAGE = 100  # twins in one answer, IoT Hub's most
 # codes in the text of a 404: nothing has that name, as against "is not connected now"
 UNKNOWN = ("DeviceNotFound", "ModuleNotFound", "404001", "404010")
 
@@ -37,12 +38,25 @@ class Twin:
     desired: Mapping[str, Any] = field(default_factory=dict)
     reported: Mapping[str, Any] = field(default_factory=dict)
     etag: str = "*"
+    tags: Mapping[str, Any] = field(default_factory=dict)
+    applied: Mapping[str, str] = field(default_factory=dict)
+    """The automatic configurations that are for it, by id: `Applied`, or `Targeted` where a stronger one is."""
+    active: str = ""
+    """When the hub heard of it last; empty for never."""
+    changed: str = ""
+    """When desired properties changed last, by the hub's clock."""
 
     @classmethod
     def from_json(cls, device: str, module: str, document: Mapping[str, Any]) -> Twin:
         """The twin as the hub sends it; the hub's own fields in the sections ($version, $metadata) are left out."""
         properties = document.get("properties", {})
+        active = str(document.get("lastActivityTime") or "")
+        configurations = document.get("configurations") or {}
         return cls(
+            tags=document.get("tags") or {},
+            applied={name: str(one.get("status", "")) for name, one in configurations.items()},
+            active="" if active.startswith("0001") else active,
+            changed=str(properties.get("desired", {}).get("$metadata", {}).get("$lastUpdated", "")),
             device=device,
             module=module,
             connected=document.get("connectionState") == "Connected",
@@ -80,15 +94,50 @@ class Fleet:
         """The twin of one module."""
         return Twin.from_json(device, module, await self._ask("GET", _twin_path(device, module)))
 
-    async def patch_twin(self, device: str, module: str, desired: Mapping[str, Any], etag: str = "*") -> Twin:
-        """Change desired properties (None removes one); the twin as it is now.
+    async def modules_where(self, condition: str) -> list[Twin]:
+        """The twins of all modules that meet a condition of IoT Hub's query language, in calls of a hundred."""
+        body, found = {"query": f"SELECT * FROM devices.modules WHERE {condition}"}, []  # noqa: S608 - the hub's
+        headers = {"x-ms-max-item-count": str(PAGE)}
+        more: str | None = ""
+        while more is not None:
+            token = {"x-ms-continuation": more} if more else {}
+            answer, told = await self._told("POST", "/devices/query", body, headers=headers | token)
+            found += [Twin.from_json(str(one["deviceId"]), str(one["moduleId"]), one) for one in answer]
+            more = told.get("x-ms-continuation") or None
+        return found
 
-        With the `etag` of a twin read before, Refused says that somebody changed it meanwhile: read it again.
+    async def patch_twin(
+        self,
+        device: str,
+        module: str,
+        desired: Mapping[str, Any],
+        etag: str = "*",
+        tags: Mapping[str, Any] | None = None,
+    ) -> Twin:
+        """Change desired properties, and tags (None removes one); the twin as it is now.
+
+        With the `etag` of a twin read before, Changed says that somebody changed it meanwhile: read it again.
         """
-        body = {"properties": {"desired": desired}}
-        headers = {"If-Match": etag if etag == "*" else f'"{etag.strip(chr(34))}"'}
-        document = await self._ask("PATCH", _twin_path(device, module), body, headers=headers)
+        body = {"properties": {"desired": desired}} | ({"tags": tags} if tags is not None else {})
+        document = await self._ask("PATCH", _twin_path(device, module), body, headers=_if_match(etag))
         return Twin.from_json(device, module, document)
+
+    async def configurations(self) -> list[dict[str, Any]]:
+        """All automatic configurations, as the hub has them."""
+        return list(await self._ask("GET", "/configurations"))
+
+    async def add_configuration(self, configuration: Mapping[str, Any]) -> None:
+        """Make an automatic configuration. Raises Changed where its id is taken."""
+        await self._ask("PUT", _configuration_path(str(configuration["id"])), configuration)
+
+    async def label_configuration(self, configuration: Mapping[str, Any], labels: Mapping[str, str]) -> None:
+        """Give a configuration, as it was read, other labels. Raises Changed, NotFound."""
+        etag, body = str(configuration["etag"]), {**configuration, "labels": dict(labels)}
+        await self._ask("PUT", _configuration_path(str(configuration["id"])), body, headers=_if_match(etag))
+
+    async def remove_configuration(self, id_: str, etag: str = "*") -> None:
+        """Take a configuration away: its devices take the next strongest that is for them. Raises Changed, NotFound."""
+        await self._ask("DELETE", _configuration_path(id_), headers=_if_match(etag))
 
     async def invoke(self, device: str, module: str, method: str, payload: Any = None, seconds: int = 30) -> Any:
         """What a direct method of a module answers. Raises Offline where the module is silent, Refused by the module.
@@ -116,6 +165,18 @@ class Fleet:
         headers: Mapping[str, str] | None = None,
         seconds: float = ANSWER_SECONDS,
     ) -> Any:
+        return (await self._told(verb, path, body, headers=headers, seconds=seconds))[0]
+
+    async def _told(
+        self,
+        verb: str,
+        path: str,
+        body: Any = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        seconds: float = ANSWER_SECONDS,
+    ) -> tuple[Any, Mapping[str, str]]:
+        """The answer and its headers."""
         authorization = {"Authorization": self._key.token(int(time.time()) + TOKEN_SECONDS)}
         try:
             async with self._session.request(
@@ -136,22 +197,22 @@ class Fleet:
             raise Offline(f"{self._key.host} cannot be reached: {error or type(error).__name__}") from error
         if response.status >= 300:
             raise _reason(response.status, text, f"{verb} {path}")
-        return _json(text) if text.strip() else None
+        return _json(text) if text.strip() else None, response.headers
 
 
 def _reason(status: int, text: str, request: str) -> Exception:
     """The hub's refusal as one of our errors."""
     words = _words(text) or "no reason given"
     if status == 404 and (not request.endswith("/methods") or any(code in text for code in UNKNOWN)):
-        return NotFound(f"the hub knows no such device or module ({words})")
+        return NotFound(f"the hub knows no such device, module or configuration ({words})")
     if status == 404:
         return Offline(f"the module is not connected to the hub now ({words})")
     if status == 401:
         return Refused(f"the hub did not take the key: is the connection string of this hub, and still good? ({words})")
     if status == 403:
         return Refused(f"the key may not do this: its policy needs service connect and registry write ({words})")
-    if status == 412:
-        return Refused(f"somebody changed the twin meanwhile; read it again ({words})")
+    if status in (409, 412):
+        return Changed(f"somebody changed it meanwhile; read it again ({words})")
     if status == 429 or status >= 500:
         return Offline(f"the hub or the module does not answer now, try again later ({status}: {words})")
     return Refused(f"the hub refused {request}: {status}, {words}")
@@ -185,6 +246,14 @@ def _trust(ca_file: Path | None) -> ssl.SSLContext:
 
 def _twin_path(device: str, module: str) -> str:
     return f"/twins/{quote(device, safe='')}/modules/{quote(module, safe='')}"
+
+
+def _configuration_path(id_: str) -> str:
+    return f"/configurations/{quote(id_, safe='')}"
+
+
+def _if_match(etag: str) -> dict[str, str]:
+    return {"If-Match": etag if etag == "*" else f'"{etag.strip(chr(34))}"'}
 
 
 def _without_system(section: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from retrain.holdout import LeftOut
 from ripeloop.prediction import Prediction
 
 BETTER, SAME, WORSE, NOT_ENOUGH = "better", "same", "worse", "not enough data"
+FIRST = "first"
+"""No verdict of this judge: a turn says so of the first model of all, which there is none to compare with."""
 
 
 @dataclass(frozen=True, slots=True)

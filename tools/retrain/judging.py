@@ -58,6 +58,37 @@ decode_option = _option(
 )
 
 
+def rule_options(command: Any) -> Any:
+    """Add what a verdict needs: --min-images, --min-per-tag, --tag-loss and --chance."""
+    usual = Rule()
+    for option in (
+        _option("--chance", "How likely an accident may be before it counts as none.", type=SHARE,
+                default=usual.chance),
+        _option("--tag-loss", "A tag found so much less often makes a model worse.", type=SHARE,
+                default=usual.tag_loss),
+        _option("--min-per-tag", "Nor are fewer of one tag.", type=click.IntRange(0), default=usual.min_per_tag),
+        _option("--min-images", "Fewer images are not enough to call a model better.", type=click.IntRange(1),
+                default=usual.min_images),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def packing_options(command: Any) -> Any:
+    """Add what goes in beside the model, and who signs: --key, --golden, --golden-images and --wrong-unflagged."""
+    for option in (
+        _option("--wrong-unflagged", "The share of all images that may be answered wrong without being flagged; from "
+                "it follows the confidence below which images are flagged.", type=SHARE, default=0.02),
+        _option("--golden-images", "At most so many golden images.", type=click.IntRange(1, MAX_GOLDEN), default=32),
+        _option("--golden", "Images that are golden ones in any case, such as some of each camera.", type=FOLDER,
+                metavar="DIR"),
+        _option("--key", "The private Ed25519 key that vouches for it, as PEM. Without one it is not signed.",
+                "SIGNING_KEY", type=FILE, metavar="PRIVATE.pem"),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
 @dataclass(frozen=True, slots=True)
 class JudgeSettings:
     """Two models, the holdout, the rule, and where the report goes."""
@@ -93,10 +124,7 @@ class PackageSettings:
 @_option("--active", "The model that answers now: an export or a package.", type=MODEL, required=True)
 @_option("--candidate", "The model that may take its place.", type=MODEL, required=True)
 @holdout_option
-@_option("--min-images", "Fewer images are not enough to call a model better.", type=click.IntRange(1), default=50)
-@_option("--min-per-tag", "Nor are fewer of one tag.", type=click.IntRange(0), default=5)
-@_option("--tag-loss", "A tag found so much less often makes a model worse.", type=SHARE, default=0.1)
-@_option("--chance", "How likely an accident may be before it counts as none.", type=SHARE, default=0.05)
+@rule_options
 @decode_option
 @_option("--report", "Write the whole of it as one HTML file, with the images that changed.", type=TO_WRITE)
 @_option(
@@ -119,7 +147,7 @@ def judge_command(*, as_json: bool, decode: str, min_images: int, min_per_tag: i
     """  # noqa: D301
     rule = Rule(min_images, min_per_tag, tag_loss, chance)
     with _told():
-        found = _judged(JudgeSettings(rule=rule, fast=decode == FAST, **given))
+        found = judged(JudgeSettings(rule=rule, fast=decode == FAST, **given))
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=2))
     else:
@@ -132,24 +160,7 @@ def judge_command(*, as_json: bool, decode: str, min_images: int, min_per_tag: i
 @click.argument("export", type=FILE)
 @holdout_option
 @_option("--out", "The package to write.", "PACKAGE_OUT", type=TO_WRITE, required=True, metavar="FILE.zip")
-@_option(
-    "--key",
-    "The private Ed25519 key that vouches for it, as PEM. Without one it is not signed.",
-    "SIGNING_KEY",
-    type=FILE,
-    metavar="PRIVATE.pem",
-)
-@_option(
-    "--golden", "Images that are golden ones in any case, such as some of each camera.", type=FOLDER, metavar="DIR"
-)
-@_option("--golden-images", "At most so many golden images.", type=click.IntRange(1, MAX_GOLDEN), default=32)
-@_option(
-    "--wrong-unflagged",
-    "The share of all images that may be answered wrong without being flagged; from it follows the confidence below "
-    "which images are flagged.",
-    type=SHARE,
-    default=0.02,
-)
+@packing_options
 @decode_option
 @_option("--version-name", "What the twin shall call it, where not the iteration's id.", metavar="NAME")
 @_option(
@@ -171,7 +182,7 @@ def package_command(*, as_json: bool, decode: str, version_name: str | None, **g
     """  # noqa: D301
     settings = PackageSettings(fast=decode == FAST, version=version_name, **given)
     with _told():
-        built, signature = _packed(settings)
+        built, signature = packed(settings)
     wanted = {"version": settings.version or built.version, "sha256": built.sha256} | (
         {"signature": signature} if signature else {}
     )
@@ -181,7 +192,8 @@ def package_command(*, as_json: bool, decode: str, version_name: str | None, **g
         show_package(built, wanted)
 
 
-def _judged(settings: JudgeSettings) -> Judgement:
+def judged(settings: JudgeSettings) -> Judgement:
+    """What `ripeloop judge` finds; the report is written. Raises BadModel, SettingsError, OSError."""
     if settings.report is not None:
         settings.report.parent.mkdir(parents=True, exist_ok=True)  # better now than after the work
     models = [load(path, fast=settings.fast) for path in (settings.active, settings.candidate)]
@@ -205,8 +217,8 @@ def _judged(settings: JudgeSettings) -> Judgement:
     return judgement
 
 
-def _packed(settings: PackageSettings) -> tuple[Built, str]:
-    """The package and its signature, empty without a key."""
+def packed(settings: PackageSettings) -> tuple[Built, str]:
+    """The package and its signature, empty without a key. Raises BadModel, SettingsError, OSError."""
     settings.out.parent.mkdir(parents=True, exist_ok=True)
     name = settings.version
     if name is not None and not (0 < len(name) <= MAX_VERSION and name.isascii() and name.isprintable()):
@@ -217,13 +229,13 @@ def _packed(settings: PackageSettings) -> tuple[Built, str]:
     if settings.key is not None and others_can_read(settings.key):
         click.echo(f"warning: others can read the key {settings.key}; chmod 600 it", err=True)
     lines = {} if settings.lineage is None else lineage.read(settings.lineage)
-    judged = None
+    verdict = None
     if settings.judged is not None:
         report = lineage.json_object(settings.judged, "the judge's report")
-        judged = judged_digest(report, hashlib.sha256(settings.judged.read_bytes()).hexdigest(), settings.export)
+        verdict = judged_digest(report, hashlib.sha256(settings.judged.read_bytes()).hexdigest(), settings.export)
     found = holdout.find(settings.holdout)
     always = () if settings.golden is None else holdout.images_in(settings.golden)
-    order = Order(settings.golden_images, always, settings.wrong_unflagged, settings.fast, lines, judged)
+    order = Order(settings.golden_images, always, settings.wrong_unflagged, settings.fast, lines, verdict)
     with _progress("asking the model", len(found.cases)) as seen:
         built = build(settings.export, found, settings.out, order, seen)
     return built, "" if key is None else sign(built.sha256, key)
@@ -231,7 +243,8 @@ def _packed(settings: PackageSettings) -> tuple[Built, str]:
 
 @contextmanager
 def _progress(doing: str, total: int) -> Iterator[Callable[[int], None]]:
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:  # a log has no bars
         task = progress.add_task(doing, total=total)
         yield lambda count: progress.update(task, completed=count)
 

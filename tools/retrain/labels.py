@@ -62,13 +62,17 @@ class Labels:
 
     @property
     def standing(self) -> tuple[Answer, ...]:
-        """The newest review where there is one, else the newest answer of each person. What was undone is no answer."""
+        """The newest review where there is one, else the newest answer of each person.
+
+        What was undone is no answer, and what only measured its labeller decides nothing.
+        """
         left = list[Answer]()
         for answer in self.answers:
             if answer.kind != UNDONE:
                 left.append(answer)
             elif mine := [nth for nth, one in enumerate(left) if one.by == answer.by]:
                 del left[mine[-1]]
+        left = [answer for answer in left if answer.how != KNOWN]
         newest = {answer.by: answer for answer in left}
         reviews = [answer for answer in left if answer.how == REVIEW]
         return tuple(reviews[-1:] or sorted(newest.values(), key=left.index))

@@ -12,6 +12,7 @@ import click
 NOT_AS_WANTED = 1
 USAGE = 2
 OFFLINE = 3
+NOT_WORTH_IT = 4
 
 KEEP_KEYS = "It holds a key: say it in the environment, for everybody on the computer can see a command's flags."
 
@@ -28,11 +29,20 @@ class Hub:
 
 def hub_options(command: Command) -> Command:
     """Add `--hub` and `--hub-ca`."""
+    return _hub_options(command, required=True)
+
+
+def hub_options_if_any(command: Command) -> Command:
+    """Add `--hub` and `--hub-ca`, for a command that does something without a hub, too."""
+    return _hub_options(command, required=False)
+
+
+def _hub_options(command: Command, *, required: bool) -> Command:
     hub = click.option(
         "--hub",
         envvar=["RIPELOOP_HUB", "IOTHUB_CONNECTION_STRING"],
         show_envvar=True,
-        required=True,
+        required=required,
         metavar="CONNECTION",
         help="Connection string of the IoT Hub, with the rights service connect and registry write. "
         f"localedge writes its own to DIR/hub.env. {KEEP_KEYS}",
@@ -71,8 +81,8 @@ def cloud_options(command: Command) -> Command:
         envvar=["RIPELOOP_CLOUD_BLOBS", "SAMPLER_CLOUD_BLOBS"],
         show_envvar=True,
         metavar="ADDRESS",
-        help="Where the devices upload to: a connection string, a container's SAS URL (rights: list, read) or a "
-        f"folder. {KEEP_KEYS}",
+        help="Where the devices upload to: a connection string, a container's SAS URL (rights: list, read; to tag, "
+        f"write as well) or a folder. {KEEP_KEYS}",
     )
     container = click.option(
         "--container",
@@ -88,3 +98,28 @@ def cloud_options(command: Command) -> Command:
         help="The blob API version of the store, where it is not the newest.",
     )
     return address(container(version(command)))
+
+
+def endpoint_options(command: Command) -> Command:
+    """Add `--endpoint` and `--training-key`."""
+    key = click.option(
+        "--training-key", required=True, envvar="RIPELOOP_TRAINING_KEY", show_envvar=True, metavar="KEY",
+        help=f"The training key of the service. {KEEP_KEYS}",
+    )  # fmt: skip
+    endpoint = click.option(
+        "--endpoint", required=True, envvar="RIPELOOP_ENDPOINT", show_envvar=True, metavar="URL",
+        help="The Custom Vision service, https://NAME.cognitiveservices.azure.com, or our own trainer.",
+    )  # fmt: skip
+    return endpoint(key(command))
+
+
+def project_option(command: Command) -> Command:
+    """Add `--project`."""
+    option = click.option(
+        "--project",
+        required=True,
+        envvar="RIPELOOP_PROJECT",
+        show_envvar=True,
+        help="The project's id, or its name if it is the only one of that name.",
+    )
+    return option(command)

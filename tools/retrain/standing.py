@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from retrain.release.board import ACTIVE, SILENT, stands
+
 AS_WANTED = "as wanted"
 NOT_REPORTED = "not reported"
 
@@ -54,7 +56,11 @@ class Standing:
 
 
 def settings(desired: Mapping[str, Any], reported: Mapping[str, Any]) -> tuple[Setting, ...]:
-    """Each leaf of the desired section beside what was reported under the same name, by name."""
+    """Each leaf of the desired section beside what was reported under the same name, by name; a model is one."""
+    model = desired.get("model")
+    if isinstance(model, Mapping) and "sha256" in model:  # its place may hold a key, and no module repeats it
+        others = {name: value for name, value in desired.items() if name != "model"}
+        return tuple(sorted((*settings(others, reported), _model(model, reported.get("model"))), key=lambda s: s.name))
     is_so = dict(leaves({name: value for name, value in reported.items() if name != "refused"}))
     reasons = dict(leaves(reported.get("refused") or {}))
     refused = {name: reason for name, reason in reasons.items() if isinstance(reason, str)}  # what is cleared is empty
@@ -62,6 +68,14 @@ def settings(desired: Mapping[str, Any], reported: Mapping[str, Any]) -> tuple[S
         Setting(name, wanted, is_so.get(name), _verdict(name, wanted, is_so, refused))
         for name, wanted in sorted(leaves(desired))
     )
+
+
+def _model(wanted: Mapping[str, Any], reported: Any) -> Setting:
+    """The whole section as one setting: its version, and how far the device is with it."""
+    told = reported if isinstance(reported, Mapping) else {}
+    state, why = stands(wanted, told)
+    verdict = AS_WANTED if state == ACTIVE else NOT_REPORTED if state == SILENT else f"{state}: {why}" if why else state
+    return Setting("model", wanted.get("version"), told.get("version"), verdict)
 
 
 def leaves(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:

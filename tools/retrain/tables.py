@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,10 +13,11 @@ from retrain.compare import Comparison, Latency
 from retrain.endpoints import Said
 from retrain.reconcile import Reconciled
 from retrain.samples import Arrived
-from retrain.shown import plain
 from retrain.standing import AS_WANTED, Standing, leaves
+from retrain.terminal import console as _console
+from retrain.terminal import text as _text
+from retrain.turn.tagged import Tagged
 
-PIPE_WIDTH = 200
 MOST_IDS = 20
 
 
@@ -106,22 +106,42 @@ def show_reconciled(found: Reconciled) -> None:
         console.print("both sides agree")
 
 
+def show_tagged(tagged: Tagged) -> None:
+    """How many samples each tag has, what was done, and each sample that was refused."""
+    console = _console()
+    table = Table("tag", "training", "holdout")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    training, held = tagged.counts, tagged.held_counts
+    for tag in dict.fromkeys((*training, *held)):
+        table.add_row(_text(tag), str(training.get(tag, 0)), str(held.get(tag, 0)))
+    console.print(table)
+    told = {
+        "added": tagged.added,
+        "tagged anew": tagged.retagged,
+        "removed": tagged.removed,
+        "there already": tagged.already,
+        "newly held out": tagged.held,
+        "tags made": tagged.tags_made,
+        "other images of the project": tagged.others,
+        "samples without a label": tagged.unlabelled,
+        "samples people were unsure of": tagged.unsure,
+        "samples that are junk": tagged.junk,
+        "samples people differ on": tagged.disputed,
+    }
+    _show_counts(console, "samples", {word: count for word, count in told.items() if count})
+    if tagged.refused:
+        table = Table(f"{len(tagged.refused)} refused", "status", "why")
+        for one in tagged.refused[:MOST_IDS]:
+            table.add_row(*map(_text, (one.name, one.status, one.why)), style="yellow")
+        console.print(table)
+        if len(tagged.refused) > MOST_IDS:
+            console.print(f"and {len(tagged.refused) - MOST_IDS} more: --json names all")
+
+
 def _show_counts(console: Console, word: str, counts: dict[str, Any]) -> None:
     table = Table(word, "")
     table.columns[1].justify = "right"
     for name, count in counts.items():
         table.add_row(_text(name), _text(count))
     console.print(table)
-
-
-def _console() -> Console:
-    """As wide as the terminal; wide enough for whole names where the output goes to a file."""
-    return Console() if sys.stdout.isatty() else Console(width=PIPE_WIDTH)
-
-
-def _text(value: Any, style: str = "") -> Text:
-    """Letter by letter as it came: a name from outside is no markup, no :emoji: and no order to the terminal."""
-    if value is None:
-        return Text("-", style)
-    words = ", ".join(str(part) for part in value) if isinstance(value, list) else str(value)
-    return Text(plain(words), style)

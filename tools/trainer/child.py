@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,9 +36,10 @@ class JobFailed(Exception):
 
 
 class Child:
-    """Runs one job at a time. Used on the event loop's thread alone."""
+    """Runs one job at a time, as `python *program FOLDER`. Used on the event loop's thread alone."""
 
-    def __init__(self) -> None:
+    def __init__(self, program: Sequence[str] = ("-m", "trainer.job")) -> None:
+        self._program = tuple(program)
         self._process: tuple[str, asyncio.subprocess.Process] | None = None
 
     def end(self, iteration: str) -> None:
@@ -50,7 +51,7 @@ class Child:
     async def run(self, iteration: str, folder: Path, seconds: float, told: Callable[[Progress], None]) -> None:
         """Do what `folder` asks for, which takes `seconds` at most. Raises JobFailed, OSError."""
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "trainer.job", str(folder),
+            sys.executable, *self._program, str(folder),
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
             limit=MAX_LINE, env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
         )  # fmt: skip
@@ -79,8 +80,7 @@ async def _follow(process: asyncio.subprocess.Process, told: Callable[[Progress]
         async for line in process.stdout:
             news = _news(line)
             refused = str(news.get("error", refused))
-            if "what" in news:
-                progress = Progress(str(news["what"]), int(news.get("done", 0)), int(news.get("of", 0)))
+            if (progress := _progress(news)) is not None:
                 told(progress)
                 if time.monotonic() - said >= SAY_SECONDS:
                     said = time.monotonic()
@@ -102,6 +102,13 @@ async def _last_lines(stream: asyncio.StreamReader) -> list[str]:
     while chunk := await stream.read(65536):
         last.extend(line for line in chunk.decode("utf-8", "replace").splitlines() if line.strip())
     return list(last)
+
+
+def _progress(news: Mapping[str, Any]) -> Progress | None:
+    match news:
+        case {"what": str(what), "done": int(done), "of": int(of)}:
+            return Progress(what, done, of)
+    return None
 
 
 def _news(line: bytes) -> dict[str, Any]:

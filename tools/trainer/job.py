@@ -19,8 +19,9 @@ from ripeloop.errors import RipeloopError
 from trainer import figures
 from trainer.advanced import USUAL, Choice
 from trainer.features import BadTrainingImage
-from trainer.files import EVALUATION, MODEL, MODEL_INT8, REQUEST, RESULT
+from trainer.files import EVALUATION, MODEL, MODEL_INT8, REQUEST
 from trainer.request import TrainingImage, TrainingRequest, TrainingResult, TrainingTag, train_request
+from trainer.settled import Settled
 
 REFUSED = 3
 
@@ -70,8 +71,7 @@ def write(folder: Path, result: TrainingResult) -> None:
     figures.save(folder / EVALUATION, result.probabilities, result.folds)
     sync(folder / EVALUATION)
     write_whole(folder / MODEL, result.export)
-    settled = {"tags": result.tags, "choice": [result.choice.views, result.choice.stages]}
-    write_whole(folder / RESULT, json.dumps(settled).encode())
+    Settled(result.tags, (result.choice.views, result.choice.stages)).write(folder)
 
 
 def tell(**news: object) -> None:

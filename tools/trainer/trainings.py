@@ -15,13 +15,15 @@ from typing import Any
 
 from ripeloop.disk import sync
 from ripeloop.errors import SettingsError
+from trainer import settled
 from trainer.cache import forget_others
 from trainer.child import Child, JobFailed, Progress
 from trainer.errors import Problem
 from trainer.exports import Exports
-from trainer.files import EVALUATION, INT8, MODEL_INT8, REQUEST, RESULT, Files
+from trainer.files import EVALUATION, INT8, MODEL_INT8, REQUEST, Files
 from trainer.iterations import Iteration
 from trainer.ledger import Ledger, Order
+from trainer.settled import Damaged
 
 log = logging.getLogger(__name__)
 
@@ -31,14 +33,16 @@ SECONDS = 6 * 3600.0  # more than any training of 100,000 images takes; an advan
 class Trainings:
     """Begins trainings and exports, and sees to their end. Used on the event loop's thread alone."""
 
-    def __init__(self, ledger: Ledger, exports: Exports, files: Files, *, seconds: float = SECONDS) -> None:
+    def __init__(
+        self, ledger: Ledger, exports: Exports, files: Files, *, seconds: float = SECONDS, child: Child | None = None
+    ) -> None:
         self._ledger = ledger
         self._exports = exports
         self._files = files
         self._seconds = seconds
         self._waiting: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
         self._untidy: set[str] = set()
-        self._child = Child()
+        self._child = child or Child()
         self._progress: dict[str, Progress] = {}
 
     def progress(self, iteration: str) -> Progress | None:
@@ -109,7 +113,7 @@ class Trainings:
             if not wanted:
                 await asyncio.to_thread(self._files.forget_iteration, iteration.project, iteration.id)
             log.info("%s is trained after %.1f s", iteration.name, seconds)
-        except (JobFailed, OSError, Problem) as error:
+        except (JobFailed, Damaged, OSError, Problem) as error:
             log.error("%s has failed: %s", iteration.name, error)
             why = str(error).replace(f"{self._files.folder}/", "")  # where it lies here is of no use to a client
             await asyncio.to_thread(self._ledger.failed, iteration.id, why, time.monotonic() - started)
@@ -139,7 +143,7 @@ class Trainings:
             await asyncio.to_thread(self._take_int8, iteration)
             await asyncio.to_thread(self._exports.done, iteration.id, INT8)
             log.info("%s is exported in 8 bits after %.1f s", iteration.name, time.monotonic() - started)
-        except (JobFailed, OSError, Problem) as error:
+        except (JobFailed, Damaged, OSError, Problem) as error:
             log.error("the export of %s in 8 bits has failed: %s", iteration.name, error)
             await asyncio.to_thread(self._exports.failed, iteration.id, INT8, str(error))
         finally:
@@ -170,11 +174,8 @@ class Trainings:
     def _request_int8(self, iteration: Iteration) -> dict[str, Any]:
         """As the iteration was trained, on the same images, with what an advanced training settled on."""
         self._exports.check_images(iteration)
-        try:
-            settled = json.loads((self._files.iteration(iteration.project, iteration.id) / RESULT).read_bytes())
-        except ValueError as error:
-            raise JobFailed(f"what its training settled on is damaged ({error}): train again") from error
-        choice = {name: settled[name] for name in ("choice",) if name in settled}  # older trainings did not tell
+        found = settled.read(self._files.iteration(iteration.project, iteration.id))
+        choice = {} if found.choice is None else {"choice": found.choice}
         return self._ledger.request(iteration) | {"int8": True, "seconds": 0.0} | choice
 
     def _take_int8(self, iteration: Iteration) -> None:
@@ -184,11 +185,13 @@ class Trainings:
 
     def _take_result(self, iteration: Iteration) -> list[str]:
         job, home = self._files.job(iteration.id), self._files.iteration(iteration.project, iteration.id)
-        tags = json.loads((job / RESULT).read_bytes())["tags"]
+        found = settled.read(job)
+        asked = json.loads((job / REQUEST).read_bytes())
+        settled.check_tags(found, [id_ for id_, _, negative in asked["tags"] if not (asked["multilabel"] and negative)])
         if not (job / EVALUATION).exists():
             raise JobFailed("the training process left no figures: train again")
         (job / REQUEST).unlink()
         home.parent.mkdir(parents=True, exist_ok=True)
         os.replace(job, home)  # noqa: PTH105 - a folder, too
         sync(home.parent)
-        return [str(tag) for tag in tags]
+        return list(found.tags)

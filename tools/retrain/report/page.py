@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from retrain.curve import Turn, outlook
-from retrain.judge import BETTER, NOT_ENOUGH, SAME, WORSE, Judgement
+from retrain.judge import BETTER, FIRST, NOT_ENOUGH, SAME, WORSE, Judgement
 from retrain.report.markup import section, tag_name, words
 from retrain.report.pictures import changed
 from retrain.report.plots import learning, reliability
@@ -22,6 +22,7 @@ HEADLINES = {
     BETTER: ("better", "The candidate is better.", "It may be released."),
     SAME: ("same", "No difference that counts.", "Keep the active model, unless you have a reason of your own."),
     WORSE: ("worse", "The candidate is worse.", "Do not release it."),
+    FIRST: ("unsure", "The first model.", "It stands beside itself here: release it if its figures are good enough."),
     NOT_ENOUGH: ("unsure", "Not enough data to tell.", "Keep the active model, and label more images for the holdout."),
 }
 # nothing is loaded and nothing runs, whatever stands in the page

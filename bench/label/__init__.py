@@ -1,0 +1,1 @@
+"""The labelling page with a million samples and twenty people."""

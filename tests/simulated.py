@@ -1,0 +1,111 @@
+"""A fleet of simulated classifiers: twins in the local edge runtime's IoT Hub, and a task that does what they want."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from edge import Edge
+from retrain.fleet import Fleet
+
+ALL = "moduleId = 'classifier'"
+BULK = 100
+
+Verdict = Callable[[str, str], tuple[str, str]]
+"""What becomes of a version on a device: a state and a reason."""
+
+
+def good(_device: str, _version: str) -> tuple[str, str]:
+    return "active", ""
+
+
+@dataclass
+class Simulated:
+    """What the devices run, and how they take what is wanted of them. Those in `away` hear nothing."""
+
+    edge: Edge
+    fleet: Fleet
+    verdict: Verdict = good
+    away: set[str] = field(default_factory=set)
+    running: dict[str, dict[str, str]] = field(default_factory=dict)
+    counters: dict[str, Any] = field(default_factory=dict)
+    rolled_back: list[str] = field(default_factory=list)
+    _heard: dict[str, Any] = field(default_factory=dict)
+
+    async def add(self, count: int, canaries: int = 0, prefix: str = "line") -> list[str]:
+        """So many devices with a classifier, the first in the canary ring, as a registry is filled: in bulk."""
+        names = [f"{prefix}-{number:04}" for number in range(count)]
+        devices = [{"id": name, "importMode": "create"} for name in names]
+        modules = [
+            {"id": name, "moduleId": "classifier", "importMode": "create"}
+            | ({"tags": {"ring": "canary"}} if place < canaries else {})
+            for place, name in enumerate(names)
+        ]
+        for identities in (devices, modules):
+            for start in range(0, count, BULK):
+                status, answer = await self.edge.service("POST", "/devices", identities[start : start + BULK])
+                assert (status, answer["isSuccessful"]) == (200, True), answer
+        for name in names:
+            self.running[name] = {"version": "first", "sha256": ""}
+        await self.say(names, {"state": "active", "wanted": None, "reason": None, "since": "2026-11-22T02:10:00Z"})
+        return names
+
+    async def say(self, names: list[str], model: dict[str, Any]) -> None:
+        """Have the modules report the same."""
+        await self._say({name: model | self.running[name] for name in names})
+
+    async def _say(self, reported: dict[str, dict[str, Any]]) -> None:
+        modules = [
+            {
+                "device": name,
+                "module": "classifier",
+                "connected": name not in self.away,
+                "reported": {"model": model},
+                "methods": {"rollback": {}} | ({"status": self.counters} if self.counters else {}),
+            }
+            for name, model in reported.items()
+        ]
+        await self.edge.control("POST", "/say", {"modules": modules})
+
+    async def step(self) -> None:
+        """Every device that is there does what is wanted of it by now."""
+        news = []
+        for twin in await self.fleet.modules_where(ALL):
+            wanted = twin.desired.get("model")
+            if twin.device in self.away or wanted == self._heard.get(twin.device):
+                continue
+            self._heard[twin.device] = wanted
+            if wanted:
+                news.append((twin.device, wanted))
+        reported = {}
+        for device, wanted in news:
+            state, reason = self.verdict(device, wanted["version"])
+            if state == "active":
+                self.running[device] = {"version": wanted["version"], "sha256": wanted["sha256"]}
+            about = {"state": state, "wanted": wanted["version"], "reason": reason or None}
+            reported[device] = about | {"since": "2026-11-22T03:00:00Z"} | self.running[device]
+        if reported:
+            await self._say(reported)
+
+    async def follow(self) -> None:
+        """For ever."""
+        while True:
+            await self.step()
+            await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def simulated(edge: Edge, count: int, canaries: int, **how: Any) -> AsyncIterator[Simulated]:
+    """A fleet that follows its twins until the end of the block."""
+    async with Fleet.open(edge.connection_string, edge.ca_file) as fleet:
+        devices = Simulated(edge, fleet, **how)
+        await devices.add(count, canaries)
+        following = asyncio.create_task(devices.follow())
+        try:
+            yield devices
+        finally:
+            following.cancel()
+            await asyncio.wait({following})

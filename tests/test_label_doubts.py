@@ -1,0 +1,92 @@
+"""Likely mistakes, and the judge's report, in a real Chromium."""
+
+import asyncio
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from containers import Container, said, usual
+from desks import Server, eventually
+from retrain.label.samples import key_of
+from retrain.labels import BLIND, REVIEW
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+async def doubted(folder: Path, **settings: object) -> Server:
+    """A server over labels of which the devices doubt three."""
+    container = Container(folder)
+    await usual(container)
+    for red in (0.99, 0.97, 0.95):
+        await container.put(said("green", "ola"), red=red)
+    container.cache.close()
+    return await Server(folder, tags=("red", "green", "blue"), **settings).start()
+
+
+async def said_of(server: Server, keys: Iterable[str]) -> list[tuple[tuple[str, ...], str]]:
+    labels = {key_of(blob.name): (await server.labels_of(key_of(blob.name))) async for blob in server.blobs.list()}
+    return [(final.tags, final.how) for key in keys if (final := labels[key].final) is not None]
+
+
+async def test_one_key_keeps_a_label_or_takes_the_models_and_undo_brings_it_back(tmp_path, browsers):
+    server = await doubted(tmp_path)
+    try:
+        desk = await browsers.desk(server, "Eva", "/mistakes")
+        await desk.page.wait_for_selector(".doubt")
+        assert "99 %" in await desk.page.inner_text("#opinion")
+        first = await desk.press("m")
+        second = await desk.press("k")
+        third = await desk.press("3")
+        await desk.sent()
+        assert await said_of(server, (first, second, third)) == [
+            (("red",), REVIEW),
+            (("green",), REVIEW),
+            (("blue",), REVIEW),
+        ]
+        await desk.page.wait_for_selector("#calm:not([hidden])")
+        await desk.shot("mistakes-done")
+        await desk.page.keyboard.press("Backspace")
+        assert await desk.shows_image() == third
+
+        async def back() -> bool:
+            return await said_of(server, [third]) == [(("green",), BLIND)]
+
+        await eventually(back)
+        await desk.shot("mistakes")
+    finally:
+        await server.stop()
+
+
+async def test_the_pages_of_numbers_fit_a_telephone_and_break_no_rule_of_their_own(tmp_path, browsers):
+    server = await doubted(tmp_path)
+    try:
+        desk = await browsers.desk(server, "Kari", "/mistakes", viewport={"width": 360, "height": 740}, locale="nb-NO")
+        for path in ("/progress", "/quality"):
+            await desk.page.goto(server.url + path)
+            assert await desk.page.evaluate("document.documentElement.scrollWidth") <= 360
+            loaded = "() => [...document.images].every((one) => one.complete && one.naturalWidth > 0)"
+            await desk.page.wait_for_function(loaded)
+            await desk.shot(f"narrow{path.replace('/', '-')}")
+    finally:
+        await server.stop()
+
+
+async def test_a_judges_report_has_no_script_and_no_part_in_the_session(tmp_path, browsers):
+    work = tmp_path / "work"
+    work.mkdir()
+    side = '{"version": "v", "accuracy": {"share": 1, "low": 0, "high": 1}, "tags": [], "confusion": []}'
+    (work / "judged.json").write_text(
+        f'{{"verdict": "same", "because": [], "images": 1, "active": {side}, "candidate": {side}}}'
+    )
+    (work / "report.html").write_text("<title>before</title><script>document.title = 'after'</script>")
+    server = await doubted(tmp_path, report=work)
+    try:
+        desk = await browsers.desk(server, "Eva", "/mistakes")
+        stranger = await desk.page.context.new_page()
+        await stranger.goto(server.url + "/report")
+        await asyncio.sleep(0.2)
+        assert await stranger.title() == "before"
+        assert await stranger.evaluate("() => self.origin") == "null"
+    finally:
+        await server.stop()

@@ -1,0 +1,151 @@
+"""A labelling server from its start to its end: the parts made, the container scanned, answers written."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+
+from aiohttp import web
+
+from retrain.label.alike import LookAlikes
+from retrain.label.answers import Answers
+from retrain.label.app import application, templates
+from retrain.label.asker import Asker
+from retrain.label.cache import Cache
+from retrain.label.images import Images
+from retrain.label.journal import Journal
+from retrain.label.parts import Parts
+from retrain.label.people import People, secret_in
+from retrain.label.predicted import Predicted
+from retrain.label.queue import Pace, Queue
+from retrain.label.retraining import Retraining
+from retrain.label.routes import TASKS
+from retrain.label.scan import Scan
+from retrain.label.settings import Settings
+from retrain.label.tags import Tags
+from retrain.label.writing import Shares
+from ripeloop.blobs import Blobs
+from ripeloop.errors import BadModel, SettingsError
+
+log = logging.getLogger(__name__)
+
+STOP_SECONDS = 5.0
+IDLE_SECONDS = 120.0
+MEGABYTE = 1024 * 1024
+
+
+async def serve(settings: Settings, blobs: Blobs) -> None:
+    """Serve until cancelled. Raises SettingsError."""
+    async with running(settings, blobs):
+        await asyncio.Event().wait()
+
+
+@asynccontextmanager
+async def running(settings: Settings, blobs: Blobs) -> AsyncIterator[tuple[Parts, str]]:
+    """The parts of a server that listens, and its address. Raises SettingsError."""
+    async with AsyncExitStack() as stack:
+        stack.enter_context(alone_in(settings.state))
+        parts = await stack.enter_async_context(opened(settings, blobs))
+        url = await stack.enter_async_context(_listening(application(parts), settings))
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        started = [tasks.create_task(task(parts)) for task in (_scan, _write, *TASKS)]
+        try:
+            yield parts, url
+        finally:
+            for one in started:
+                one.cancel()
+
+
+@asynccontextmanager
+async def opened(settings: Settings, blobs: Blobs) -> AsyncIterator[Parts]:
+    """The parts, closed at the end."""
+    secret = secret_in(settings.state)
+    async with AsyncExitStack() as stack:
+        cache = Cache(settings.state / "cache.db")
+        stack.callback(cache.close)
+        journal = Journal(settings.state / "answers.db")
+        stack.callback(journal.close)
+        asker = _asker(settings, stack)
+        scan = Scan(blobs, cache, settings.overlap, settings.scan_seconds)
+        pace = Pace(settings.overlap, settings.known, settings.lease_seconds, settings.skip_seconds)
+        parts = Parts(
+            settings=settings,
+            blobs=blobs,
+            cache=cache,
+            journal=journal,
+            queue=Queue(cache, pace),
+            answers=Answers(blobs, cache, journal, scan, Shares(settings.overlap, settings.blind)),
+            people=People(settings, secret),
+            images=Images(blobs, cache, settings.state / "images", settings.image_cache_mb * MEGABYTE),
+            scan=scan,
+            tags=Tags(cache, journal, settings.tags, settings.negative_tag),
+            alike=LookAlikes(cache),
+            retraining=Retraining(settings.retrain, settings.state / "retrain.log"),
+            templates=templates(),
+            asker=asker,
+        )
+        stack.push_async_callback(parts.images.close)
+        stack.push_async_callback(parts.answers.stop)
+        stack.push_async_callback(parts.retraining.close)
+        yield parts
+
+
+async def _scan(parts: Parts) -> None:
+    await parts.scan.run()
+
+
+async def _write(parts: Parts) -> None:
+    await parts.answers.run()
+
+
+def _asker(settings: Settings, stack: AsyncExitStack) -> Asker | None:
+    """Raises SettingsError."""
+    if settings.model is None:
+        return None
+    predicted = stack.enter_context(Predicted(settings.state / "predicted.db"))
+    try:
+        return Asker(settings.model, predicted)
+    except BadModel as error:
+        raise SettingsError(f"--model: {error}") from error
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Two servers on one folder would lose each other's leases. Raises SettingsError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = (folder / "lock").open("w")
+    except OSError as error:
+        raise SettingsError(f"--state {folder} cannot be used ({error.strerror}): let this user write there") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise SettingsError(
+                f"another labelling server works in {folder}: end it, or give this one a --state of its own"
+            ) from None
+        yield
+
+
+@asynccontextmanager
+async def _listening(app: web.Application, settings: Settings) -> AsyncIterator[str]:
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_SECONDS, keepalive_timeout=IDLE_SECONDS)
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, settings.host, settings.port).start()
+        except (OSError, UnicodeError) as error:
+            raise SettingsError(
+                f"cannot listen on {settings.host}:{settings.port} ({error}): is another program there? Give another "
+                "--port"
+            ) from error
+        host, port = runner.addresses[0][:2]
+        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        log.info("listening on %s", url)
+        yield url
+    finally:
+        await runner.cleanup()

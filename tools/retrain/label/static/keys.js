@@ -1,0 +1,32 @@
+// Which key does what. Letters mean the same in every language, and a tag's key is the one the server gave it.
+
+const COMMANDS = {
+  n: "none", u: "unsure", j: "junk", s: "skip", t: "newTag", z: "zoom", c: "contrast", a: "all",
+  Backspace: "undo", Delete: "delete", "?": "help", "+": "larger", "=": "larger", "-": "smaller", Enter: "send", Escape: "clear",
+};
+
+/**
+ * What a key press asks for: {command}, {tag, more} or null. `more` is true with Shift: another tag comes as well.
+ * Keys typed into a field, held down, or meant for the browser ask for nothing.
+ */
+export function meaning(event, tags) {
+  if (event.defaultPrevented || event.repeat || event.ctrlKey || event.metaKey || event.altKey || event.isComposing) {
+    return null;
+  }
+  if (document.querySelector("dialog[open]") || writes(event.target)) return null;
+  if (event.key === "Enter" && event.target.closest?.("button, a, summary")) return null;
+  const tag = tags.find((one) => one.key && pressed(event).includes(one.key));
+  if (tag) return { tag: tag.tag, more: event.shiftKey };
+  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+  return key in COMMANDS ? { command: COMMANDS[key] } : null;
+}
+
+// a digit with Shift, and one on a French keyboard without, is another character; the key's place tells
+function pressed(event) {
+  const digit = /^(?:Digit|Numpad)(\d)$/.exec(event.code ?? "")?.[1];
+  return digit ? [digit] : [event.key.toLowerCase()];
+}
+
+function writes(target) {
+  return target instanceof Element && target.matches("input, select, textarea, [contenteditable]");
+}

@@ -1,0 +1,171 @@
+// What was answered and has not arrived yet. Every entry is in the browser's storage before the next image is shown, so
+// that a closed tab or a lost network loses no key press. The server takes an id once, however often it is sent.
+
+import { Away, post, SignedOut } from "./server.js";
+
+const FIRST_PAUSE_MS = 500;
+const LONGEST_PAUSE_MS = 10000;
+const MOST_AT_ONCE = 50;
+const MOST_TRIES = 8; // of an answer to an image that the server does not list yet
+
+/** Events: `changed`; `away` and `back`; `out` (signed out); `settled` with {entry, status, fields}, once an entry. */
+export class Outbox extends EventTarget {
+  #entries = [];
+  #running = false;
+  #away = false;
+  #pause = FIRST_PAUSE_MS;
+  #wake = () => {};
+  #nth = 0;
+
+  /** What `person` has not sent yet; another person's entries stay for when that person is back. */
+  constructor(person, storage = localStorage) {
+    super();
+    this.prefix = `ripeloop/${person}/`;
+    this.storage = storage;
+    for (const place of Object.keys(storage).filter((name) => name.startsWith(this.prefix)).sort()) {
+      const entry = parsed(storage.getItem(place));
+      if (entry) this.#entries.push({ ...entry, place });
+    }
+    addEventListener("online", () => this.hurry());
+    document.addEventListener("visibilitychange", () => document.hidden || this.hurry());
+    this.#run();
+  }
+
+  get size() {
+    return this.#entries.length;
+  }
+
+  /** The keys of the images whose answers are still here. */
+  get keys() {
+    return this.#entries.map((entry) => entry.body.key);
+  }
+
+  /** Send an answer; its id. */
+  answer(fields) {
+    return this.#add("answer", fields);
+  }
+
+  /** Take back the answer of that id. */
+  undo(answer, key) {
+    return this.#add("undo", { answer, key });
+  }
+
+  /** Hand the image back unanswered. */
+  skip(key) {
+    return this.#add("skip", { key });
+  }
+
+  /** Try again now. */
+  hurry() {
+    this.#wake();
+    this.#run();
+  }
+
+  #add(what, fields) {
+    const id = newId();
+    const order = `${Date.now().toString(36).padStart(9, "0")}-${(this.#nth++).toString(36).padStart(5, "0")}`;
+    const entry = { what, body: { id, ...fields }, place: `${this.prefix}${order}-${id}` };
+    try {
+      this.storage.setItem(entry.place, JSON.stringify({ what, body: entry.body }));
+    } catch {
+      // the storage is full or closed: the page alone has it, so ask before it is closed
+      addEventListener("beforeunload", this.#stay);
+    }
+    this.#entries.push(entry);
+    this.#tell("changed");
+    this.#run();
+    return id;
+  }
+
+  async #run() {
+    if (this.#running) return;
+    this.#running = true;
+    try {
+      while (this.#entries.length) {
+        try {
+          await this.#send(this.#batch());
+          this.#pause = FIRST_PAUSE_MS;
+          if (this.#away) this.#tell("back");
+          this.#away = false;
+        } catch (error) {
+          if (error instanceof SignedOut) return this.#tell("out");
+          if (!(error instanceof Away)) throw error;
+          if (!this.#away) this.#tell("away");
+          this.#away = true;
+          await this.#wait();
+        }
+      }
+    } finally {
+      this.#running = false;
+    }
+  }
+
+  // answers at the front go together; all else alone, for the order matters
+  #batch() {
+    const first = this.#entries[0];
+    if (first.what !== "answer") return [first];
+    const end = this.#entries.findIndex((entry) => entry.what !== "answer");
+    return this.#entries.slice(0, Math.min(end < 0 ? this.#entries.length : end, MOST_AT_ONCE));
+  }
+
+  async #send(batch) {
+    const [first] = batch;
+    if (batch.length === 1) {
+      const { status, fields } = await post(`/api/${first.what}`, first.body);
+      return this.#settle(first, status, fields);
+    }
+    const { status, fields } = await post("/api/answers", { answers: batch.map((entry) => entry.body) });
+    if (status !== 200) {
+      for (const entry of batch) await this.#send([entry]);
+      return;
+    }
+    const { outcomes, standing } = fields;
+    batch.forEach((entry, nth) => this.#settle(entry, outcomes[nth].status, { standing, ...outcomes[nth] }));
+  }
+
+  #settle(entry, status, fields) {
+    if (status === 404 && fields.later && (entry.tries = (entry.tries ?? 0) + 1) < MOST_TRIES) {
+      this.#entries.push(...this.#entries.splice(this.#entries.indexOf(entry), 1));
+      if (this.#entries.length === 1) throw new Away("not listed yet");
+      return;
+    }
+    this.#entries = this.#entries.filter((one) => one !== entry);
+    this.storage.removeItem(entry.place);
+    this.#tell("settled", { entry, status, fields });
+    this.#tell("changed");
+  }
+
+  #wait() {
+    const pause = this.#pause * (0.75 + Math.random() / 2);
+    this.#pause = Math.min(this.#pause * 2, LONGEST_PAUSE_MS);
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, pause);
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+
+  #stay = (event) => {
+    if (this.#entries.length) event.preventDefault();
+  };
+
+  #tell(name, detail) {
+    this.dispatchEvent(new CustomEvent(name, { detail }));
+  }
+}
+
+// crypto.randomUUID is there on https alone; a factory's page may be plain http
+function newId() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+function parsed(text) {
+  try {
+    const { what, body } = JSON.parse(text);
+    return typeof body.id === "string" && ["answer", "undo", "skip"].includes(what) ? { what, body } : null;
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,39 @@
+// On every page: choices that take effect at once.
+
+for (const field of document.querySelectorAll("[data-here]")) field.value = location.pathname + location.search;
+for (const choice of document.querySelectorAll("[data-submits]")) {
+  choice.addEventListener("change", () => choice.form.requestSubmit());
+}
+// on a telephone the pages are a row that scrolls
+document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+
+const filters = document.querySelector("form[data-filters]");
+if (filters) {
+  const asked = new URLSearchParams(location.search);
+  let narrowed = 0;
+  for (const field of filters.elements) {
+    if (!field.name || !asked.get(field.name)) continue;
+    // what the page does not offer is asked for by hand, and stays in force
+    if (field.tagName === "SELECT" && ![...field.options].some((option) => option.value === asked.get(field.name))) {
+      field.append(new Option(asked.get(field.name), asked.get(field.name)));
+    }
+    field.value = asked.get(field.name);
+    narrowed += 1;
+  }
+  const count = document.getElementById("filters-count");
+  count.textContent = String(narrowed);
+  count.hidden = !narrowed;
+  filters.addEventListener("formdata", ({ formData }) => {
+    for (const [name, value] of [...formData]) if (!value) formData.delete(name);
+  });
+}
+
+for (const menu of document.querySelectorAll("details.menu")) {
+  document.addEventListener("pointerdown", ({ target }) => menu.contains(target) || (menu.open = false));
+  menu.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || !menu.open) return;
+    menu.open = false;
+    menu.querySelector("summary").focus();
+    event.preventDefault();
+  });
+}

@@ -1,0 +1,74 @@
+"""What the pages say, in every language there is: `languages/<code>.toml`, one table each.
+
+A key is `section.name`. A language is added with one more file of the same keys and a line in `LANGUAGES`.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+LANGUAGES = {"en": "English", "nb": "Norsk", "nl": "Nederlands"}
+"""Each language under its own name. The first is spoken to those whom none suits."""
+
+_ALSO = {"no": "nb", "nn": "nb"}  # what else a browser calls a language that is near enough
+_SCRIPTS = "scripts."
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """The texts of one language, by key."""
+
+    texts: Mapping[str, str]
+
+    def __call__(self, key: str, **values: object) -> str:
+        """Plain text, with `values` in its places in braces. Raises KeyError for a key or a place that is unknown."""
+        return self.texts[key].format_map(values) if values else self.texts[key]
+
+    @property
+    def scripts(self) -> dict[str, str]:
+        """What the scripts say, by name without its section; they fill the places in braces themselves."""
+        return {key.removeprefix(_SCRIPTS): text for key, text in self.texts.items() if key.startswith(_SCRIPTS)}
+
+
+def translator(language: str) -> Words:
+    """The texts of one of `LANGUAGES`."""
+    return Words(_table(language))
+
+
+def choose(cookie: str | None, accept_language: str) -> str:
+    """The language of a page: what the person chose before, else the browser's first wish that can be met."""
+    for wish in (cookie, *_by_preference(accept_language)):
+        if wish and (known := _known(wish)):
+            return known
+    return next(iter(LANGUAGES))
+
+
+@cache
+def _table(language: str) -> Mapping[str, str]:
+    text = files(__package__).joinpath("languages", f"{language}.toml").read_text("utf-8")
+    sections = tomllib.loads(text)
+    return {f"{section}.{name}": text for section, texts in sections.items() for name, text in texts.items()}
+
+
+def _known(wish: str) -> str | None:
+    primary = wish.strip().lower().partition("-")[0]
+    code = _ALSO.get(primary, primary)
+    return code if code in LANGUAGES else None
+
+
+def _by_preference(accept_language: str) -> list[str]:
+    """The languages of an Accept-Language header, best first; those it refuses with `q=0` left out."""
+    wishes = list[tuple[float, str]]()
+    for part in accept_language.split(",")[:20]:
+        name, _, quality = part.partition(";q=")
+        try:
+            weight = float(quality or 1)
+        except ValueError:
+            continue
+        if weight > 0:
+            wishes.append((weight, name))
+    return [name for _, name in sorted(wishes, key=lambda wish: -wish[0])]

@@ -1,0 +1,1 @@
+"""Deployment manifests: rendered from the template, and checked before a device gets them."""
