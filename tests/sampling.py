@@ -19,8 +19,10 @@ from ripeloop.prediction import Flagged, Prediction, image_id
 from ripeloop.spool import Spool
 from sampler.cloud import Cloud
 from sampler.inbox import Inbox
+from sampler.ledger import Ledger
 from sampler.outbox import Outbox
 from sampler.patience import Patience
+from sampler.pause import Pause
 from sampler.retention import Retention
 from sampler.sample import Sample
 from sampler.steering import Steering
@@ -31,8 +33,9 @@ MONDAY = datetime(2026, 11, 23, 8, tzinfo=UTC)
 SOON = Patience(first=0.01, longest=0.05, jitter=0, tries=3, idle=0.02)
 
 
-def picture(n: int) -> bytes:
-    return b"\x89PNG\r\n\x1a\n" + f"picture {n}".encode()
+def picture(n: int, size: int = 0) -> bytes:
+    """Picture `n`, of `size` bytes behind its first eight where that is more."""
+    return b"\x89PNG\r\n\x1a\n" + f"picture {n}".encode().ljust(size, b".")
 
 
 def flagged(image: bytes, captured_at: datetime = MONDAY, **fields: Any) -> Flagged:
@@ -42,7 +45,7 @@ def flagged(image: bytes, captured_at: datetime = MONDAY, **fields: Any) -> Flag
 
 @dataclass
 class Site:
-    """One device: a spool, an index, a local store, and where it uploads to."""
+    """One device: a spool, an index, a local store, and where it uploads to; `wall` is the time there, or now."""
 
     spool: Spool
     outbox: Outbox
@@ -50,6 +53,7 @@ class Site:
     cloud: Blobs | None
     steering: Steering = field(default_factory=Steering)
     troubles: Troubles = field(default_factory=Troubles)
+    wall: datetime | None = None
 
     def inbox(self) -> Inbox:
         return Inbox(
@@ -62,10 +66,11 @@ class Site:
             troubles=self.troubles,
         )
 
-    def uploader(self, patience: Patience = SOON) -> Uploader:
+    def uploader(self, patience: Patience = SOON, pause: Pause | None = None) -> Uploader:
         return Uploader(
-            self.outbox, self.spool, self.local, Cloud(self.cloud), steering=lambda: self.steering, patience=patience
-        )
+            self.outbox, self.spool, self.local, Cloud(self.cloud), steering=lambda: self.steering, pause=pause,
+            ledger=Ledger(self.outbox, lambda: self.wall or datetime.now(UTC).astimezone()), patience=patience,
+        )  # fmt: skip
 
     def retention(self, proven_after: timedelta = timedelta(0), **more: Any) -> Retention:
         return Retention(
@@ -83,6 +88,15 @@ class Site:
         record = flagged(picture(n), captured_at or MONDAY + timedelta(seconds=n), **fields)
         self.spool.put(record, picture(n))
         return Sample.of(record, picture(n), device="line-1", now=MONDAY)
+
+    async def keep(self, n: int, size: int = 0) -> Sample:
+        """Picture `n`, kept as the inbox does an hour ago; the later, the higher `n`."""
+        image = picture(n, size)
+        record = flagged(image, MONDAY + timedelta(seconds=n))
+        sample = Sample.of(record, image, device="line-1", now=datetime.now(UTC) - timedelta(hours=1))
+        await self.local.put(sample.blob, image, sample.metadata(), sample.content_type)
+        self.outbox.add(sample)
+        return sample
 
     async def in_cloud(self) -> list[str]:
         assert self.cloud is not None
@@ -129,6 +143,7 @@ async def running(*parts: Any) -> AsyncIterator[None]:
 
 
 async def until(condition: Any, seconds: float = 30) -> None:
+    """Return once `condition` is true; it may be a coroutine's."""
     async with asyncio.timeout(seconds):
         while True:
             found = condition()

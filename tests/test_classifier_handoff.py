@@ -6,7 +6,6 @@ import asyncio
 import random
 import threading
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from classifier.handoff import Bounds, Handoff
 from classifier.summary import Counts
 from ripeloop.prediction import Flagged, Prediction, image_id
 from ripeloop.spool import Limits, Spool
+from sampling import until
 from wire import Wire
 
 PREDICTIONS = (Prediction("ripe", 0.4), Prediction("green", 0.6))
@@ -41,12 +41,6 @@ async def offer(handoff: Handoff, image: bytes) -> float:
     started = time.monotonic()
     await handoff.offer(flagged(image), image)
     return time.monotonic() - started
-
-
-async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - nothing here announces itself
-            await asyncio.sleep(0.005)
 
 
 async def test_an_image_is_in_the_spool_when_the_offer_returns(tmp_path: Path) -> None:

@@ -134,9 +134,10 @@ def begun(tmp_path, fruit):
 
 def training(tmp_path):
     """A demo whose trainer is at work."""
+    environ = {**os.environ, "DEMO_COUNT": "120", "DEMO_TURNS": "1", "TMPDIR": str(tmp_path)}
     process = subprocess.Popen(
-        [sys.executable, "-m", "demo", "--folder", str(tmp_path / "demo"), "--count", "120", "--turns", "1", *free_ports()],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(tmp_path)},
+        [sys.executable, "-m", "demo", "--folder", str(tmp_path / "demo"), *free_ports()],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ,
     )  # fmt: skip
     for line in process.stdout:
         if line.startswith("train: waiting"):

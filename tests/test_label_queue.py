@@ -253,6 +253,12 @@ def test_a_review_stands_until_another_one() -> None:
     assert isinstance(decided(labels, Wish("0" * 64, "kari", TAG, ("ripe",), "z"), shares), Taken)
 
 
+def test_what_nobody_answered_is_not_decided_but_answered() -> None:
+    alone = decided(Labels(), Wish("0" * 64, "ida", TAG, ("ripe",), "z", asked="decide"), Shares(0.0, 0.0))
+    assert not isinstance(alone, Taken)
+    assert alone.answers[-1].how == SUGGESTED
+
+
 def test_who_decides_on_what_has_changed_meanwhile_is_told() -> None:
     labels = Labels((says("ripe", "kari"), says("unripe", "per"), says("ripe", "anna", REVIEW)))
     late = Wish("0" * 64, "ida", TAG, ("unripe",), "z", asked="decide", seen=2)

@@ -141,7 +141,7 @@ async def line(tmp_path: Path) -> AsyncIterator[Line]:
         gateway=gateway,
         port=free_port("127.0.0.1"),
         hub_port=free_port(gateway),
-        extra={"CLASSIFIER_WATCH_SECONDS": "0.5", "CLASSIFIER_AUDIT_RATE": "1"},
+        extra={"CLASSIFIER_WATCH_SECONDS": "0", "CLASSIFIER_AUDIT_RATE": "1"},
         training=Training(tmp_path / "trainer", free_port("127.0.0.1"), KEY),
     )
     async with running(plan) as system:

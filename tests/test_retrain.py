@@ -216,7 +216,7 @@ def test_a_hub_that_is_away_is_offline():
 def test_a_device_nobody_knows_is_said_so(edge):
     done = ripeloop("status", "--device", "elsewhere", **hub_of(edge))
     assert done.returncode == NOT_AS_WANTED
-    assert "no such device or module" in done.stderr
+    assert "no such device, module or configuration" in done.stderr
 
 
 def test_the_status_of_a_module_follows_it_from_absent_to_as_wanted_to_refusing(edge_factory, tmp_path):

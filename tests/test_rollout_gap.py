@@ -12,11 +12,9 @@ import pytest
 
 from colours import model, picture
 from depot import Depot, packed
-from rollouts import Site, depot, first, site
+from rollouts import Site, site
 from sampling import until
 from wire import Wire
-
-__all__ = ["depot", "first"]
 
 IMAGES = 4
 

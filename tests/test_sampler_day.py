@@ -17,7 +17,7 @@ from sampler.gate import LATEST, budget_is_spent, carried, share
 from sampler.ledger import day_begin
 from sampler.steering import Steering
 from sampler.window import window
-from test_sampler_upload import Site, site
+from sampling import Site, site
 
 __all__ = ["site"]
 
@@ -87,7 +87,9 @@ async def test_images_larger_than_a_day_leave_half_of_each_day_to_the_others_and
 ) -> None:
     site.wall = datetime(2026, 11, 22, 12).astimezone()
     site.steering = Steering(bytes_per_day=2000, concurrency=concurrency, hold_minutes=0)
-    large = [await site.keep(n, size=5000 - HEAD) for n in range(120)]  # before all others, and more than a drain may skip
+    large = [
+        await site.keep(n, size=5000 - HEAD) for n in range(120)
+    ]  # before all others, and more than a drain may skip
     uploader = site.uploader()
     went = list[int]()
     for day in range(11):

@@ -40,17 +40,10 @@ from sampler.steering import KNOBS, Steering, Wheel, steer
 from sampler.summary import status, tell
 from sampler.trouble import KINDS, LOCAL_BLOB, LOCAL_STORE, SPOOL_FILE, Troubles
 from sampler.upload import Standing, Uploader
-from sampling import running
+from sampling import MONDAY, running, until
 
 DOCS = Path(__file__).parents[1] / "docs" / "METRICS.md"
-MONDAY = datetime(2026, 11, 23, 8, tzinfo=UTC)
 QUIET = Standing(online=False, kind="", trouble="", since=None, closed=None, spent=0)
-
-
-async def until(condition: Any, seconds: float = 10) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - what it waits for has no event
-            await asyncio.sleep(0.01)
 
 
 # -- the twin

@@ -6,9 +6,9 @@ import asyncio
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -19,74 +19,19 @@ import pytest
 from azurite import Azurite, running_azurite
 from ripeloop.blobs import Blobs, FolderBlobs, open_blobs
 from ripeloop.errors import Denied, Offline
-from ripeloop.prediction import Flagged, Prediction, image_id
-from ripeloop.spool import Spool
+from ripeloop.prediction import Flagged, image_id
 from sampler.cloud import Cloud
 from sampler.gate import fits, reason_to_wait
 from sampler.ledger import Ledger, day_begin, local_now
-from sampler.outbox import Outbox
 from sampler.pace import Pace
 from sampler.patience import Patience
 from sampler.pause import Pause
-from sampler.sample import Sample
 from sampler.steering import Steering
 from sampler.upload import Uploader
 from sampler.window import reason_to_refuse_window, window
-from sampling import running
+from sampling import SOON, Site, picture, running, site, until
 
-MONDAY = datetime(2026, 11, 23, 8, tzinfo=UTC)
-SOON = Patience(first=0.01, longest=0.05, jitter=0, tries=3, idle=0.02)
-
-
-def picture(n: int, size: int = 0) -> bytes:
-    return b"\x89PNG\r\n\x1a\n" + f"picture {n}".encode().ljust(size, b".")
-
-
-@dataclass
-class Site:
-    """One device's index and local store, and where it uploads to."""
-
-    spool: Spool
-    outbox: Outbox
-    local: Blobs
-    cloud: Blobs | None
-    steering: Steering = field(default_factory=Steering)
-    wall: datetime | None = None
-
-    def uploader(self, patience: Patience = SOON, pause: Pause | None = None) -> Uploader:
-        return Uploader(
-            self.outbox, self.spool, self.local, Cloud(self.cloud), steering=lambda: self.steering, pause=pause,
-            ledger=Ledger(self.outbox, lambda: self.wall or datetime.now(UTC).astimezone()), patience=patience,
-        )  # fmt: skip
-
-    async def keep(self, n: int, size: int = 0) -> Sample:
-        """Picture `n`, kept as the inbox does; the later, the higher `n`."""
-        image = picture(n, size)
-        record = Flagged(
-            image_id(image), MONDAY + timedelta(seconds=n), "low_confidence", (Prediction("ripe", 0.5),), "v1"
-        )
-        sample = Sample.of(record, image, device="line-1", now=datetime.now(UTC) - timedelta(hours=1))
-        await self.local.put(sample.blob, image, sample.metadata(), sample.content_type)
-        self.outbox.add(sample)
-        return sample
-
-    async def in_cloud(self) -> list[str]:
-        assert self.cloud is not None
-        return [blob.name async for blob in self.cloud.list()]
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    local, cloud = (FolderBlobs(tmp_path / name / "samples") for name in ("local", "cloud"))
-    site = Site(Spool(tmp_path / "spool"), Outbox(tmp_path / "state" / "outbox.db"), local, cloud)
-    yield site
-    site.outbox.close()
-
-
-async def until(condition: Callable[[], Any], seconds: float = 10) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - what it waits for has no event
-            await asyncio.sleep(0.01)
+__all__ = ["site"]
 
 
 @asynccontextmanager

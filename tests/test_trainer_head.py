@@ -12,8 +12,8 @@ from trainer import crossvalidation
 from trainer.augment import VIEWS
 from trainer.backbone import FEATURE_COUNT
 from trainer.calibration import sigmoid, softmax
-from trainer.crossvalidation import CrossValidated, train_head
-from trainer.head import Head, fit, objective
+from trainer.crossvalidation import CrossValidated, _Fits, _searched, train_head
+from trainer.head import PENALTIES, Head, fit, objective
 from trainer.losses import Sigmoid, Softmax
 from trainer.rows import IN_MEMORY, Collected, InMemory
 
@@ -232,3 +232,27 @@ def test_many_images_need_no_more_memory_than_a_block_of_them(tmp_path: Path) ->
     tracemalloc.stop()
     assert seen == images - 500
     assert peak < 0.5 * images * one.nbytes
+
+
+def test_up_to_twice_as_many_images_as_are_searched_are_searched_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, labels = clouds(np.random.default_rng(16), [150, 150], 0.2)
+    told: list[tuple[int, int]] = []
+    for searched, stages in ((150, 0), (149, 4)):
+        monkeypatch.setattr(crossvalidation, "SEARCHED", searched)
+        train_head(features, one_hot(labels, 2), told=lambda *done: told.append(done))
+        folds = 4
+        assert told[-1] == (folds * (len(PENALTIES) + stages) + 1,) * 2
+
+
+def test_what_follows_the_search_begins_where_the_best_penalty_ended() -> None:
+    features, labels = clouds(np.random.default_rng(16), [150, 150], 0.2)
+    order = np.random.default_rng(1).permutation(300)
+    with Collected(300) as collected:
+        for place, one in enumerate(features[order]):
+            collected.put(place, one)
+        table, _ = collected.table()
+    spans = [(start, start + 100) for start in (0, 100, 200)]
+    fits = _Fits(table, one_hot(labels[order], 2), False, spans)
+    penalties, _ = _searched(fits, lambda: None)
+    _, slopes = objective(fits.starts[0], table, spans[1:], fits.loss(spans[1:]), penalties)
+    assert np.abs(slopes).max() < 1e-4

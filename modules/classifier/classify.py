@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import SystemRandom
 
+from classifier.brief import brief
 from classifier.decoding import content_type
 from classifier.handoff import Handoff
 from classifier.live import Live
@@ -137,7 +138,7 @@ class Classifier:
             id=image_id(image),
             captured_at=sight.at,
             reason=reason,
-            predictions=answer.predictions,
+            predictions=brief(answer.predictions),
             model=answer.model.version,
             content_type=content_type(image),
             dhash=sight.dhash,

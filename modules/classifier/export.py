@@ -30,13 +30,15 @@ MAX_TEXT_BYTES = 1024 * 1024
 MAX_FILES = 1000
 MAX_ITERATION = 128  # characters; Custom Vision's have 36
 
-# a password is a RuntimeError, a cut or flipped byte any of the others
+# a password is a RuntimeError, a number that no file is as long as an OverflowError, a cut or flipped byte any of the
+# others
 _BAD_ZIP = (
     zipfile.BadZipFile,
     zlib.error,
     lzma.LZMAError,
     EOFError,
     LookupError,
+    OverflowError,
     RuntimeError,
     ValueError,
     struct.error,

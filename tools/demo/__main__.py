@@ -151,7 +151,9 @@ async def demonstrate(settings: Settings, console: Console) -> bool:
             "CLASSIFIER_MODEL_KEY": _public(seal),
             "CLASSIFIER_WATCH_SECONDS": str(WATCH_SECONDS),
         },
-        training=Training(run / "trainer", settings.trainer_port, secrets.token_urlsafe(24)),
+        training=Training(run / "trainer", settings.trainer_port, secrets.token_urlsafe(24))
+        if settings.turns
+        else None,
     )
     plan.check_ports()
     material = await asyncio.to_thread(
@@ -206,7 +208,8 @@ def _conclude(console: Console, run: Path, material: Material, told: Told) -> bo
     if material.turns:
         console.print(Text("Turn by turn", style="italic"))
         console.print(turns(told.rounds))
-        console.print(Text(LEGEND, style="dim"))
+        if any(one.verdict for one in told.rounds):
+            console.print(Text(LEGEND, style="dim"))
         console.print()
         if told.undone is not None:
             console.print(bad_model(told.undone))
@@ -224,6 +227,7 @@ def _conclude(console: Console, run: Path, material: Material, told: Told) -> bo
         return True
     console.print(
         f"[green]Every flagged image is accounted for.[/] The uploaded ones are in {shown(run / 'cloud')}",
+        highlight=False,
         soft_wrap=True,
     )
     return False

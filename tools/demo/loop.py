@@ -43,7 +43,7 @@ LOOK_SECONDS = 0.5
 SETTLE_SECONDS = 60.0
 SLOWEST_RATE = 2.0  # pictures a second, for how long to wait
 HOLDOUT_SHARE = 0.4  # more than in the field: a few dozen images must do for a verdict
-RULE = Rule(min_images=20, min_per_tag=3)
+RULE = Rule(min_images=12, min_per_tag=1)
 QUICK = Pace(0.2, 1.0, 600)
 MOST_EXAMPLES = 8
 SAMPLING = {"confidence_below": 0.8, "margin_below": 0.3, "audit_rate": 0.2}
@@ -87,7 +87,7 @@ class Loop:
                     self._rounds.append(await self._round(nth, stream))
                     break
                 posting = await self._turn(tasks, nth, stream)
-            if self._material.bad is not None:
+            if self._material.bad is not None and self._has_holdout():
                 undone = await self._bad_model(self._material.bad)
             looking.cancel()
         self._checked.clear()  # the last look is at every byte again
@@ -230,6 +230,10 @@ class Loop:
                 if answer is not None:
                     found.append(Example(answer, blob.metadata.get("reason", ""), use.kind if use else ""))
         return _mixed(found)
+
+    def _has_holdout(self) -> bool:
+        """Whether there are pictures to pack a model with; own ones may be too few for any turn to come that far."""
+        return any(past.holdout_of(self._work).glob("*/*"))
 
     def _report(self, turn: Turn) -> Path | None:
         path = past.folder_of(self._work, turn.number) / past.REPORT

@@ -18,7 +18,7 @@ from trainer.view import progress
 
 FIRST, LATER, LAST = 100, 150, 100  # drawn pictures of the first turn, of each later one, and after the last
 OWN_AT_MOST = 1000
-OWN_A_TURN = 60  # own pictures a stream needs, for a turn to come of it
+OWN_A_TURN = 80  # own pictures a stream needs, for a turn to come of it
 REPEATED = 12  # a camera sometimes posts the same frame twice
 
 

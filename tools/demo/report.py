@@ -48,7 +48,7 @@ def _page(folder: Path, material: Material, told: Told) -> str:
         _head(material, told),
         section("Turn by turn", "Each stream was answered by one model; what it was unsure of taught the next.",
                 _table(told.rounds, folder)),
-        section("More often right, less often unsure", _about(material), _plot(told.rounds)),
+        section("How often right, how often unsure", _about(material), _plot(told.rounds)),
         *(_examples(one) for one in told.rounds if one.examples),
         _bad(told.undone),
         _account(told),

@@ -22,12 +22,14 @@ from demo.scene import CAMERA, STAGES, UNDO, Scene
 from retrain.chances import Share
 from retrain.judge import BETTER, WORSE
 from retrain.shown import DASH
+from retrain.turn.outcome import NOTHING
 
 PLAIN_SECONDS = 2.0
 WIDTH = 88
 LATEST = 5
 LEGEND = (
-    "* how often the model is right in the field, by the pictures kept by lot alone: 95 of 100 such intervals hold it"
+    "*  right in the field, as far as pictures kept by lot tell: a 95 % interval\n"
+    "** of the pictures held out, right by the model so far and by the new one"
 )
 TONES = {BETTER: "green", WORSE: "red"}
 
@@ -78,6 +80,7 @@ class View:
                 f"turn {round_.name}: right {_percent(round_.accuracy)}, flagged {_percent(round_.flagged_share)}, "
                 f"{round_.labelled} labelled by the stand-in; the judge: {round_.verdict or 'was not asked'}; "
                 f"{outcome(round_)}"
+                + (f" ({round_.turn.why})" if round_.turn is not None and not round_.verdict else "")
             )
 
     def undone(self, undone: Undone) -> None:
@@ -102,9 +105,9 @@ def outcome(round_: Round) -> str:
     """What came of a turn, in a word or two."""
     if round_.turn is None:
         return ""
-    return {"nothing to do": "nothing to train"}.get(
-        round_.turn.outcome, "released" if round_.released else "not released"
-    )
+    if round_.turn.outcome == NOTHING:
+        return "not trained"
+    return "released" if round_.released else "not released"
 
 
 def turns(rounds: Sequence[Round]) -> Table:
@@ -117,7 +120,7 @@ def turns(rounds: Sequence[Round]) -> Table:
     for title in ("right", "flagged"):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("field*", justify="right", style="dim", no_wrap=True)
-    table.add_column("the judge: then, now", no_wrap=True)
+    table.add_column("the judge**", no_wrap=True)
     table.add_column("", no_wrap=True)
     for one in rounds:
         light = [one.light] if any(other.light for other in rounds) else []
@@ -131,9 +134,9 @@ def turns(rounds: Sequence[Round]) -> Table:
 
 def bad_model(undone: Undone) -> Text:
     """One line: what became of the bad model, and why."""
-    said = Text("A bad model was released on purpose. ", style="bold")
+    said = Text.assemble(("A bad model was released on purpose. ", "bold"))
     if undone.by_itself:
-        return said.append("The device took it back by itself: ", style="green").append(undone.reason)
+        return said.append("The device took it back by itself: ", style="bold green").append(undone.reason)
     return said.append(undone.reason, style="yellow")
 
 

@@ -1,7 +1,5 @@
 """`ripeloop config`: what every command is told and by whom, and examples to start from."""
 
-# ruff: noqa: D301 - \b is how click marks lines to leave as they are
-
 from __future__ import annotations
 
 import json

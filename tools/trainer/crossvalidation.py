@@ -27,7 +27,10 @@ from trainer.losses import Loss, Sigmoid, Softmax, Truth
 from trainer.rows import Collected, Scaling, Span, Table, Vector
 
 SEARCHED = 1000
-"""With more images than this, the penalty is searched on so many of them first; the figures are always those of all."""
+"""With twice as many images and more, the penalty is searched on so many of them first, which is quicker from there on.
+
+The figures are always those of all.
+"""
 
 _WEAKEST = 1e-7
 
@@ -131,7 +134,7 @@ def _trained(
 ) -> tuple[Head, _Judged, Vector]:
     ends = np.flatnonzero(np.diff(folds, append=-1)) + 1
     spans = list(zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True))
-    large = len(truth) > SEARCHED
+    large = len(truth) > 2 * SEARCHED
     most = -(-SEARCHED // len(spans))
     searched = [(start, min(end, start + most)) if large else (start, end) for start, end in spans]
     steps = len(spans) * (len(PENALTIES) + (4 if large else 0)) + 1
@@ -145,7 +148,9 @@ def _trained(
     few = _Fits(table, truth, independent, searched)
     penalties, judged = _searched(few, step)
     if large:
-        penalties, judged = _weakened(_Fits(table, truth, independent, spans, few.starts), penalties, step)
+        fits = _Fits(table, truth, independent, spans, few.starts)
+        penalties, judged = _weakened(fits, penalties, step)
+        few.starts = fits.starts
     everything = [(0, len(truth))]
     start = np.mean(list(few.starts.values()), axis=0)
     packed = fit(table, everything, few.loss(everything), penalties, start)
@@ -163,12 +168,16 @@ def _trained(
 
 
 def _searched(fits: _Fits, step: Callable[[], None]) -> tuple[Vector, _Judged]:
-    """The best penalty of each tag (or of all), and what it showed; ends after two weaker ones that were worse."""
+    """The best penalty of each tag (or of all), and what it showed; ends after two weaker ones that were worse.
+
+    The `fits` start from the best ones afterwards: what comes next is near those.
+    """
     tags = fits.truth.shape[1]
     path: Iterator[tuple[float, _Judged]] = (
         (penalty, _judged(fits, np.full(tags, penalty), step)) for penalty in PENALTIES
     )
     penalty, best = next(path)
+    starts = dict(fits.starts)
     penalties = np.full(len(best.losses), penalty)
     worse = np.zeros(len(best.losses), int)
     for penalty, judged in path:
@@ -176,14 +185,17 @@ def _searched(fits: _Fits, step: Callable[[], None]) -> tuple[Vector, _Judged]:
         best = _best(best, judged, better)
         penalties = np.where(better, penalty, penalties)
         worse = np.where(better, 0, worse + 1)
+        starts = dict(fits.starts) if better.any() else starts
         if (worse >= 2).all():
             break
+    fits.starts = starts
     return np.broadcast_to(penalties, (tags,)).copy(), best
 
 
 def _weakened(fits: _Fits, penalties: Vector, step: Callable[[], None]) -> tuple[Vector, _Judged]:
     """The penalties of some images made to fit all of them: the more there are, the weaker is best."""
     best = _judged(fits, penalties, step)
+    starts = dict(fits.starts)
     while penalties.min() > _WEAKEST:
         weaker = penalties / 3
         judged = _judged(fits, weaker, step)
@@ -191,6 +203,8 @@ def _weakened(fits: _Fits, penalties: Vector, step: Callable[[], None]) -> tuple
         if not better.any():
             break
         best, penalties = _best(best, judged, better), np.where(better, weaker, penalties)
+        starts = dict(fits.starts)
+    fits.starts = starts
     return penalties, best
 
 

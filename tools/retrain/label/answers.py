@@ -60,7 +60,7 @@ class Offer:
 
 
 class Answers:
-    """The way from a key press to the blob. `running` has to be entered around its use."""
+    """The way from a key press to the blob. Somebody has to `run` it: until then all answers are kept."""
 
     def __init__(self, blobs: Blobs, cache: Cache, journal: Journal, scan: Scan, shares: Shares) -> None:
         self._blobs, self._cache, self._journal, self._scan = blobs, cache, journal, scan
@@ -112,8 +112,13 @@ class Answers:
             await asyncio.sleep(AGAIN)
 
     async def stop(self) -> None:
-        """Wait for what is on its way."""
-        await asyncio.gather(*self._on_its_way.values(), return_exceptions=True)
+        """Wait a little for what is on its way; the rest is written after the next start."""
+        if not self._on_its_way:
+            return
+        _, late = await asyncio.wait(self._on_its_way.values(), timeout=PATIENCE)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
 
     async def _take(self, entry: Entry) -> Entry:
         overtakes = self.away or entry.key in self._held
@@ -156,7 +161,8 @@ class Answers:
                         return
                     stuck.add(entry.key)
         self._held -= marked - stuck
-        self._is_back()
+        if not self._fails:
+            self._is_back()
 
     def _lock(self, key: str) -> asyncio.Lock:
         """Only one entry of a sample is being written; it is forgotten when nobody holds it."""

@@ -12,7 +12,7 @@ from retrain.label.cache import Look
 from retrain.label.filters import ORDERS, STATE_WORDS, Filters
 from retrain.label.images import width_of
 from retrain.label.parts import Parts
-from retrain.label.people import SESSION, SESSION_SECONDS, VISITOR, admins_only, person_of
+from retrain.label.people import SESSION_SECONDS, VISITOR, admins_only, person_of
 from retrain.label.security import is_here, is_secure
 from retrain.label.shown import LANGUAGE_COOKIE, page
 from retrain.label.strings import LANGUAGES
@@ -66,14 +66,14 @@ class _Pages:
             return self._door(request, next_, str(error), status=422)
         response = _to(_next(next_))
         response.set_cookie(
-            SESSION, cookie, max_age=SESSION_SECONDS, httponly=True, samesite="Strict",
+            self.parts.people.cookie, cookie, max_age=SESSION_SECONDS, httponly=True, samesite="Strict",
             secure=is_secure(request, self.parts.people),
         )  # fmt: skip
         return response
 
     async def sign_out(self, _: web.Request) -> web.Response:
         response = _to("/sign-in")
-        response.del_cookie(SESSION, httponly=True, samesite="Strict")
+        response.del_cookie(self.parts.people.cookie, httponly=True, samesite="Strict")
         return response
 
     async def language(self, request: web.Request) -> web.Response:

@@ -90,6 +90,8 @@ class People:
 
     def __init__(self, settings: Settings, secret: bytes) -> None:
         self._settings, self._secret = settings, secret
+        self.cookie = f"{SESSION}_{self.sign('cookie')[:8]}"
+        """Its name: browsers send cookies to all ports of a host, and another server's would be in the way."""
         self._failures: dict[str, deque[float]] = {}
         self._all_failures: deque[float] = deque(maxlen=TRIES_OF_ALL)
 
@@ -103,7 +105,7 @@ class People:
         if self.by_proxy:
             name = self._named_by_proxy(request)
             return Visitor(self._person(name), f"proxy\0{name}") if name else Visitor(None, "")
-        fields = self._opened(request.cookies.get(SESSION, ""))
+        fields = self._opened(request.cookies.get(self.cookie, ""))
         if fields is None:
             return Visitor(None, request.cookies.get(VISIT, ""))
         person = Person(fields["name"], bool(fields["admin"]) and fields["name"] in self._settings.admins)

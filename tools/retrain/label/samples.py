@@ -20,28 +20,46 @@ _UPSERT = (
 )
 
 
+Pair = tuple[Row, Blob]
+
+
+def pairs_of(blobs: Sequence[Blob], overlap: float) -> list[Pair]:
+    """Those of `blobs` that are samples, with their rows. Takes a while: call it in a thread of its own."""
+    return [(row, blob) for blob in blobs if (row := row_of(blob, overlap)) is not None]
+
+
 def put(look: Look, blobs: Sequence[Blob], overlap: float) -> int:
     """Remember these blobs as they are now; how many are samples."""
-    pairs = [(row, blob) for blob in blobs if (row := row_of(blob, overlap)) is not None]
-    look.run_all(_UPSERT, (row.values() for row, _ in pairs))
-    _put_answers(look, pairs)
-    return len(pairs)
+    return put_pairs(look, pairs_of(blobs, overlap))
 
 
-def put_page(look: Look, blobs: Sequence[Blob], after: str, until: str | None, spared: Set[str], overlap: float) -> int:
-    """Remember one part of a listing: all blobs whose names come after `after`, up to `until` (None: to the end).
+def put_pairs(look: Look, pairs: Sequence[Pair], spared: Set[str] = frozenset()) -> int:
+    """Remember these rows, but for the keys that are `spared`; how many."""
+    kept = [(row, blob) for row, blob in pairs if row.key not in spared]
+    look.run_all(_UPSERT, (row.values() for row, _ in kept))
+    _put_answers(look, kept)
+    return len(kept)
 
-    What the cache has there and the listing has not is gone. `spared` are keys that were written meanwhile: the
-    listing may be older. Answers how many rows changed.
+
+def differences(look: Look, blobs: Sequence[Blob], after: str, until: str | None) -> tuple[list[str], list[Blob]]:
+    """The keys the cache has and this part of a listing has not, and the blobs that are new or changed.
+
+    The part is all blobs whose names come after `after`, up to `until` (None: to the end).
     """
     query = "SELECT key, etag FROM samples WHERE blob > ? AND blob <= ?"
     known = {row["key"]: row["etag"] for row in look.rows(query, (after, LAST if until is None else until))}
     listed = {key_of(blob.name): blob for blob in blobs}
-    gone = [key for key in known if key not in listed and key not in spared]
+    return [key for key in known if key not in listed], [
+        blob for key, blob in listed.items() if known.get(key) != blob.etag
+    ]
+
+
+def forget_all(look: Look, keys: Sequence[str], spared: Set[str]) -> int:
+    """Forget these samples, which are gone, but for those that are `spared`; how many."""
+    gone = [key for key in keys if key not in spared]
     for key in gone:
         forget(look, key)
-    new = [blob for key, blob in listed.items() if known.get(key) != blob.etag and key not in spared]
-    return put(look, new, overlap) + len(gone)
+    return len(gone)
 
 
 def forget(look: Look, key: str) -> None:
@@ -71,7 +89,7 @@ def mark_broken(look: Look, key: str) -> None:
     look.run("UPDATE samples SET broken = 1 WHERE key = ?", (key,))
 
 
-def _put_answers(look: Look, pairs: Iterable[tuple[Row, Blob]]) -> None:
+def _put_answers(look: Look, pairs: Iterable[Pair]) -> None:
     for row, blob in pairs:
         found = look.row("SELECT seq FROM samples WHERE key = ?", (row.key,))
         assert found is not None  # noqa: S101 - it was put there in this change

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Set
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -19,7 +18,8 @@ from ripeloop.prediction import format_time
 
 log = logging.getLogger(__name__)
 
-PART = 100  # rows changed in one go: a person's key waits for that at most
+PART = 500  # rows compared in one go
+CHANGED = 20  # rows changed in one go: a person's key waits for that at most
 SPARED_SECONDS = 300.0  # a part of a listing is not older than that
 SCANNED = "scanned"
 
@@ -93,8 +93,14 @@ class Scan:
         return changed
 
     async def _put(self, part: list[Blob], after: str, until: str | None) -> int:
-        spared: Set[str] = set(self._wrote)
-        return await self._cache.change(samples.put_page, part, after, until, spared, self._overlap)
+        """How many rows changed. What was written here meanwhile is spared: the listing may be older."""
+        gone, new = await self._cache.ask(samples.differences, part, after, until)
+        changed = await self._cache.change(samples.forget_all, gone, set(self._wrote)) if gone else 0
+        for first in range(0, len(new), CHANGED):
+            some = new[first : first + CHANGED]
+            pairs = await asyncio.to_thread(samples.pairs_of, some, self._overlap)
+            changed += await self._cache.change(samples.put_pairs, pairs, set(self._wrote))
+        return changed
 
     def _forget_old(self) -> None:
         oldest = time.monotonic() - SPARED_SECONDS

@@ -27,6 +27,7 @@ HEADERS: Mapping[str, str] = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+    "Server": "ripeloop",
 }
 UNSIGNED = ("/sign-in", "/api/visit", "/lang", "/healthz")
 """What is answered before signing in, with /static/."""

@@ -139,8 +139,9 @@ async def _listening(app: web.Application, settings: Settings) -> AsyncIterator[
         try:
             await web.TCPSite(runner, settings.host, settings.port).start()
         except (OSError, UnicodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "no address and no name"
             raise SettingsError(
-                f"cannot listen on {settings.host}:{settings.port} ({error}): is another program there? Give another "
+                f"cannot listen on {settings.host}:{settings.port} ({why}): is another program there? Give another "
                 "--port"
             ) from error
         host, port = runner.addresses[0][:2]

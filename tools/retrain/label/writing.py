@@ -59,7 +59,7 @@ def decided(labels: Labels, wish: Wish, shares: Shares) -> Labels | Taken:
     """The labels with the wish in them, or who was quicker. Raises Refused for what may not be said."""
     others = [answer for answer in labels.standing if answer.by != wish.by]
     mine = [answer for answer in labels.standing if answer.by == wish.by]
-    if wish.asked == DECIDE:
+    if wish.asked == DECIDE and labels.standing:
         return _reviewed(labels, wish)
     if wish.asked == CHECK and not mine and is_settled(labels):
         return labels.with_answer(_answer(wish, KNOWN))
@@ -88,8 +88,6 @@ def undone(labels: Labels, by: str, answered_at: str, at: str) -> Labels | None:
 
 def _reviewed(labels: Labels, wish: Wish) -> Labels | Taken:
     """Who took part in a disagreement does not decide it, unless as an admin. A newer word of another goes first."""
-    if not labels.standing:
-        return labels.with_answer(_answer(wish, REVIEW))
     newer = [answer for answer in labels.answers[max(0, wish.seen - labels.dropped) :] if answer.by != wish.by]
     if newer and newer[-1].kind != UNDONE and newer[-1].how != KNOWN:
         return Taken(newer[-1])

@@ -1,7 +1,5 @@
 """`ripeloop release` and `ripeloop rollback`: what they are told, and how they end."""
 
-# ruff: noqa: D301 - \b is how click marks lines to leave as they are
-
 from __future__ import annotations
 
 import json

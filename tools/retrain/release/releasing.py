@@ -16,7 +16,7 @@ from typing import Any
 
 from retrain.fleet import PAGE, Fleet, Twin
 from retrain.release import figures, journal
-from retrain.release.board import ACTIVE, Board, row
+from retrain.release.board import ACTIVE, BAD, SILENT, Board, Row, row
 from retrain.release.devicewishes import DeviceWishes
 from retrain.release.journal import ANSWERS, BEFORE, DONE, Attempt, Journal
 from retrain.release.plan import Device, Place, Plan, name_of
@@ -27,6 +27,7 @@ from ripeloop.blobs import Blobs
 from ripeloop.errors import Changed, NotFound, Offline, Refused, SettingsError
 
 RELEASED, WAITING, UNDONE = "released", "waiting", journal.UNDONE
+OLD_NEWS = 20.0  # seconds in which a device that is told the same again still reports how it went before
 LONGEST_PAUSE = 60.0  # seconds between two looks while the hub does not answer
 
 Seen = Callable[[str, Board], None]
@@ -173,7 +174,9 @@ class _Release:
         attempt = self._attempt(newest + 1)
         if self._plan.watch and (wish is None or wish.sha256 != self._offer.sha256):
             await self._notes.note(attempt, BEFORE, await figures.ask(self._fleet, twins, self._plan.module))
+        self._old = {twin.device: twin.reported.get("model") for twin in twins}
         await self._wishes.want(self._offer.section, attempt.number)
+        self._old_until = asyncio.get_running_loop().time() + OLD_NEWS
         return attempt
 
     async def _check_undone(self, facts: list[tuple[Attempt, str]]) -> None:
@@ -268,7 +271,15 @@ class _Release:
         return _Step(UNDONE, self._board(twins), reason)
 
     def _board(self, twins: list[Twin]) -> Board:
-        return Board.of(name_of(self._place), (row(twin, self._offer.sha256) for twin in twins))
+        return Board.of(name_of(self._place), (self._row(twin) for twin in twins))
+
+    def _row(self, twin: Twin) -> Row:
+        """How one device stands; that it failed before it was told again is no news, unless it stays with that."""
+        found = row(twin, self._offer.sha256)
+        is_old = found.state in BAD and self._old.get(twin.device) == twin.reported.get("model")
+        if is_old and asyncio.get_running_loop().time() < self._old_until:
+            return replace(found, state=SILENT, why="")
+        return found
 
     def _attempt(self, number: int) -> Attempt:
         return Attempt.of(number, self._place, self._offer.sha256)

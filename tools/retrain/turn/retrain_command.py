@@ -1,7 +1,5 @@
 """The command `ripeloop retrain`: what it is told, and how it ends."""
 
-# ruff: noqa: D301 - \b is how click marks lines to leave as they are
-
 from __future__ import annotations
 
 import json
