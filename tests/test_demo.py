@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,11 @@ from demo.account import Account, strangers
 from demo.camera import Answer, Shift
 from demo.loop import MOST_EXAMPLES
 from demo.pictures import LEAST_TO_TRAIN, Picture, find, mixed, split_for_training
+from demo.rounds import FEWEST_AUDITS, Round
+from demo.view import outcome
 from edge import free_gateway, free_port
+from retrain.chances import Share
+from retrain.turn.state import Step, Turn
 from ripeloop.errors import SettingsError
 
 PROJECT = Path(__file__).parents[1]
@@ -311,6 +316,22 @@ def test_an_image_no_camera_posted_is_a_stranger():
     shift.note(Answer(Picture(Path("a.jpg"), None), "a", 10, 0.1, "ripe", 0.5))
     account = Account.of({"flagged": {"audit": 2}}, {"kept": 2}, [("a", "a", 10), ("z", "z", 10)])
     assert strangers(account, shift) == {"z"}
+
+
+def test_a_turn_that_was_not_better_says_so_and_too_few_audits_say_nothing_of_the_field():
+    share = {"hits": 3, "of": FEWEST_AUDITS - 1}
+    judged = {"verdict": "same", "accuracy": share | {"hits": 4}, "active": {"accuracy": share}, "field": share}
+    turn = Turn(3, "", outcome="same", steps={"judge": Step("judge", "", done="now", result=judged)})
+    same = Round("3", "", Shift(0), 0, "model 2", turn=turn)
+    assert (outcome(same), same.released, same.verdict) == ("not released", False, "same")
+    assert same.judged == (Share(3, FEWEST_AUDITS - 1), Share(4, FEWEST_AUDITS - 1))
+    assert same.field_estimate is None
+    enough = turn.steps["judge"].result | {"field": {"hits": 8, "of": FEWEST_AUDITS}}
+    told = replace(turn, steps={"judge": replace(turn.steps["judge"], result=enough)})
+    assert replace(same, turn=told).field_estimate == Share(8, FEWEST_AUDITS)
+    assert outcome(replace(same, turn=replace(turn, outcome="nothing to do", steps={}))) == "not trained"
+    assert outcome(replace(same, turn=replace(turn, outcome="released"))) == "released"
+    assert outcome(replace(same, turn=None)) == ""
 
 
 def test_nothing_outside_the_demo_folder_is_left_behind(tmp_path):

@@ -145,7 +145,8 @@ def _examples(one: Round) -> str:
     lead = (
         f"Some of the {one.flagged} flagged ones. {words(one.model).capitalize()} answered, the stand-in put it right."
     )
-    return section(f"Pictures of turn {words(one.name)}", lead, f"<div class=examples>{figures}</div>")
+    light = f", {words(one.light)}" if one.light else ""
+    return section(f"Pictures of turn {words(one.name)}{light}", lead, f"<div class=examples>{figures}</div>")
 
 
 def _figure(one: Example) -> str:
