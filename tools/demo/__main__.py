@@ -169,7 +169,7 @@ async def demonstrate(settings: Settings, console: Console) -> bool:
         async with running(plan) as system, opened(system) as fleet:
             _write_key(system.state / "signing.pem", seal)
             if plan.training is not None:
-                await asyncio.to_thread(make_project, plan.training)
+                await asyncio.to_thread(make_project, plan.training, material.known)
             starting.close()
             with View(console) as view, _noted(run / "logs" / "retrain.log"):
                 told = await Loop(system, fleet, material, view, run / "retrain", settings.rate).run()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -14,13 +14,14 @@ from demo.account import Account
 from demo.camera import Shift, post_all, whole
 from demo.labeller import label_all
 from demo.material import Material, Stream
+from demo.pictures import Picture
 from demo.rounds import Example, Round, Undone
 from demo.scene import CAMERA, LABELS, UNDO, Scene
 from demo.system import CLASSIFIER, SAMPLER, System, Training, until
 from demo.undoing import Bad, release_bad
 from demo.view import View
-from retrain.customvision import CustomVision
-from retrain.dataset import About
+from retrain.customvision import CustomVision, NewImage
+from retrain.dataset import About, Tag
 from retrain.fleet import Fleet
 from retrain.judge import Rule
 from retrain.release import Device
@@ -35,7 +36,7 @@ from retrain.turn.use import Use
 from retrain.turn.waiting import Pace
 from retrain.turn.worth import TrainPolicy
 from ripeloop.blobs import Blob, open_blobs
-from ripeloop.errors import Offline, SettingsError
+from ripeloop.errors import Offline, Refused, SettingsError
 from ripeloop.prediction import format_time, image_id
 
 DEVICE, CONTAINER, PROJECT = "laptop", "samples", "demo"
@@ -275,10 +276,15 @@ async def opened(system: System) -> AsyncIterator[Fleet]:
         yield fleet
 
 
-def make_project(training: Training) -> None:
-    """The project that the turns train. Raises Offline, Refused."""
+def make_project(training: Training, known: Mapping[str, Sequence[Path]]) -> None:
+    """The project that the turns train, with the images that are known already. Raises Offline, Refused."""
     with contextlib.closing(CustomVision(training.url, training.key)) as service:
-        service.create(About(name=PROJECT))
+        project = service.create(About(name=PROJECT))
+        for tag, paths in known.items():
+            tag_id = service.create_tag(project, Tag(tag))
+            for path in paths:
+                with contextlib.suppress(Refused):  # one that is too large for the service: the next model does without
+                    service.add_all(project, [NewImage(Picture(path, tag).name, path.read_bytes(), [tag_id])])
 
 
 def _mixed(found: Sequence[Example]) -> tuple[Example, ...]:

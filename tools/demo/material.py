@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -34,13 +34,15 @@ class Stream:
 class Material:
     """One stream for each turn and one more; the model that answers at first; and one that is worse than a guess.
 
-    With a single stream there are no turns. `about` says in a sentence what the first model is.
+    With a single stream there are no turns. `about` says in a sentence what the first model is; `known` are the files
+    it was trained on, by tag, where later models shall learn from them, too.
     """
 
     streams: tuple[Stream, ...]
     model: Path
     bad: Path | None
     about: str
+    known: Mapping[str, Sequence[Path]] = field(default_factory=dict)
 
     @property
     def turns(self) -> int:
@@ -94,7 +96,7 @@ def own(images: Path, folder: Path, turns: int, count: int, console: Console) ->
         console.print(f"With {2 * OWN_A_TURN} pictures to post, or more, a new model would be trained from them, too.")
         return Material(streams, model, None, about)
     with progress(console, "training a bad model, for the end") as told:
-        return Material(streams, model, starter.ensure_bad_model_of(files, models, told), about)
+        return Material(streams, model, starter.ensure_bad_model_of(files, models, told), about, files)
 
 
 _IN_WORDS = {DAY: "day", NIGHT: "night", BOTH: "both"}

@@ -96,11 +96,11 @@ def _table(rounds: Sequence[Round], folder: Path) -> str:
         f'<td data-name="model">{words(one.model)}</td>'
         f'<td data-name="right"><b>{percent(one.accuracy.value, 0)}</b> <small>of {one.accuracy.of}</small></td>'
         f'<td data-name="flagged">{percent(one.flagged_share.value, 0)}</td>'
-        f'<td data-name="field, by lot alone">{share(one.field_estimate) if one.field_estimate else DASH}</td>'
+        f'<td data-name="field, by lot so far">{share(one.field_estimate) if one.field_estimate else DASH}</td>'
         f'<td data-name="labels">{_labels(one)}</td><td data-name="the judge">{_verdict(one, folder)}</td></tr>'
         for one in rounds
     )
-    heads = "".join(f"<th>{head}</th>" for head in ("turn", "model", "right", "flagged", "field, by lot alone",
+    heads = "".join(f"<th>{head}</th>" for head in ("turn", "model", "right", "flagged", "field, by lot so far",
                                                     "labels", "the judge"))  # fmt: skip
     return f'<table class="wide turnwise"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>'
 

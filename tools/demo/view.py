@@ -28,7 +28,7 @@ PLAIN_SECONDS = 2.0
 WIDTH = 88
 LATEST = 5
 LEGEND = (
-    "*  right in the field, as far as pictures kept by lot tell: a 95 % interval\n"
+    "*  right, by the pictures kept by lot in all turns so far: a 95 % interval\n"
     "** of the pictures held out, right by the model so far and by the new one"
 )
 TONES = {BETTER: "green", WORSE: "red"}
@@ -171,7 +171,7 @@ def summary(shift: Shift, account: Account, *, right: bool = True) -> Table:
 def _picture(scene: Scene) -> Group:
     parts: list[RenderableType] = []
     if scene.rounds:
-        parts += [Padding(turns(scene.rounds), (0, 2)), Text()]
+        parts += [turns(scene.rounds), Text()]
     parts.append(Panel(Group(*_now(scene)), title=_title(scene), width=WIDTH, border_style="dim"))
     return Group(*parts)
 
