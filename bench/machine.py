@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from classifier.cores import cores
+from classifier.models.cores import cores
 
 LOADED = 0.10
 """The share of all cores that others may use; above it the numbers say more of them than of us."""

@@ -11,8 +11,8 @@ from typing import Any
 
 from holdouts import coloured
 from labelling import Browser, labelling, person
-from retrain.label import samples
-from retrain.label.cache import Cache
+from retrain.label.container import samples
+from retrain.label.container.cache import Cache
 from retrain.labels import BLIND, JUNK, NONE, TAG, UNSURE, Answer, Labels
 from ripeloop.blobs import FolderBlobs
 from ripeloop.prediction import Flagged, Prediction, format_time, image_id

@@ -12,7 +12,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from classifier.model import load
+from classifier.models.model import load
 from colours import files, model, picture, zipped
 from ripeloop.package import Golden, GoldenSet, Package, write
 from ripeloop.prediction import Prediction

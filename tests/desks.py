@@ -19,7 +19,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
 from demo import bananas
-from retrain.label.samples import key_of
+from retrain.label.container.samples import key_of
 from retrain.label.serve import running
 from retrain.label.settings import Settings
 from retrain.labels import TAG, Answer, Labels

@@ -14,13 +14,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from classifier.live import Live
-from classifier.memory import Memory, Outcome
-from classifier.model import Model, load
-from classifier.rollout import Rollout, RolloutSettings
-from classifier.shelf import Shelf
-from classifier.start import Sources, begin
-from classifier.wanted import Wanted
+from classifier.models.model import Model, load
+from classifier.rollout.live import Live
+from classifier.rollout.memory import Memory, Outcome
+from classifier.rollout.rollout import Rollout, RolloutSettings
+from classifier.rollout.shelf import Shelf
+from classifier.rollout.start import Sources, begin
+from classifier.rollout.wanted import Wanted
 from ripeloop.uncertainty import Policy
 from wire import Wire
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from retrain.customvision import CustomVision
 from retrain.labels import TAG, Answer, Labels
-from retrain.turn.heldout import is_held_out
+from retrain.turn.tag.heldout import is_held_out
 from ripeloop.blobs import Blob, Blobs
 from ripeloop.prediction import image_id
 from trainerservice import jpeg

@@ -14,8 +14,8 @@ from typing import Any
 import aiohttp
 from PIL import Image
 
+from retrain.label.container.rows import key_of
 from retrain.label.parts import Parts
-from retrain.label.rows import key_of
 from retrain.label.serve import running
 from retrain.label.settings import Settings
 from retrain.labels import Labels

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import onnx
 import pytest
 
-from trainer.backbone import build_backbone
-from trainer.features import Extractor
-from trainer.weights import lite0_weights
+from trainer.learning.backbone import build_backbone
+from trainer.learning.features import Extractor
+from trainer.learning.weights import lite0_weights
 
 RECYCLING = Path(__file__).parents[2] / "shared" / "images" / "recycling"
 

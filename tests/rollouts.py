@@ -12,16 +12,16 @@ from typing import Any
 
 import pytest
 
-from classifier.classify import Classifier
-from classifier.fetch import FetchLimits
-from classifier.live import Live
-from classifier.memory import Outcome
-from classifier.model import load
-from classifier.rollout import Rollout, RolloutSettings
-from classifier.shelf import Shelf
-from classifier.start import Load, Sources, begin
-from classifier.summary import Counts
-from classifier.thresholds import Thresholds
+from classifier.models.model import load
+from classifier.numbers.summary import Counts
+from classifier.numbers.thresholds import Thresholds
+from classifier.rollout.fetch import FetchLimits
+from classifier.rollout.live import Live
+from classifier.rollout.memory import Outcome
+from classifier.rollout.rollout import Rollout, RolloutSettings
+from classifier.rollout.shelf import Shelf
+from classifier.rollout.start import Load, Sources, begin
+from classifier.serving.classify import Classifier
 from colours import picture
 from depot import Depot, first_model
 from ripeloop.uncertainty import Policy

@@ -17,17 +17,17 @@ import pytest
 from ripeloop.blobs import Blobs, FolderBlobs
 from ripeloop.prediction import Flagged, Prediction, image_id
 from ripeloop.spool import Spool
-from sampler.cloud import Cloud
-from sampler.inbox import Inbox
-from sampler.ledger import Ledger
-from sampler.outbox import Outbox
-from sampler.patience import Patience
-from sampler.pause import Pause
-from sampler.retention import Retention
+from sampler.index.outbox import Outbox
+from sampler.keeping.inbox import Inbox
+from sampler.keeping.retention import Retention
 from sampler.sample import Sample
-from sampler.steering import Steering
-from sampler.trouble import Troubles
-from sampler.upload import Uploader
+from sampler.telling.steering import Steering
+from sampler.telling.trouble import Troubles
+from sampler.uploading.cloud import Cloud
+from sampler.uploading.ledger import Ledger
+from sampler.uploading.patience import Patience
+from sampler.uploading.pause import Pause
+from sampler.uploading.upload import Uploader
 
 MONDAY = datetime(2026, 11, 23, 8, tzinfo=UTC)
 SOON = Patience(first=0.01, longest=0.05, jitter=0, tries=3, idle=0.02)

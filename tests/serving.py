@@ -11,11 +11,11 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from classifier.app import Options, application
-from classifier.classify import Classifier
-from classifier.guard import Limits
-from classifier.metrics import Metrics
-from classifier.summary import Counts
+from classifier.numbers.metrics import Metrics
+from classifier.numbers.summary import Counts
+from classifier.serving.app import Options, application
+from classifier.serving.classify import Classifier
+from classifier.serving.guard import Limits
 
 MAX_BODY = 100_000
 PROJECT = "0f2d6b1c-8a52-4c39-9b1d-3f1f6a1f0001"

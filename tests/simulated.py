@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edge import Edge
-from retrain.fleet import Fleet
+from retrain.devices.fleet import Fleet
 
 ALL = "moduleId = 'classifier'"
 BULK = 100

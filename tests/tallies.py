@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sampler.outbox import Outbox
+from sampler.index.outbox import Outbox
 
 
 def told(outbox: Outbox) -> dict[str, Any]:

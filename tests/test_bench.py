@@ -38,12 +38,12 @@ from bench.classifier.tables import Measured
 from bench.classifier.targets import of_floor, targets, times_as_fast
 from bench.load import Order, run
 from bench.table import Table
-from classifier.imaging import OLD_CONTAINER, InputSpec, resized
-from classifier.model import load
+from classifier.models.model import load
+from classifier.pixels.imaging import OLD_CONTAINER, InputSpec, resized
 from demo.bananas import draw
 from demo.bananas import picture as banana
 from ripeloop.errors import SettingsError
-from trainer.training import train
+from trainer.learning.training import train
 
 SIZES = ("224x224", USUAL, "1920x1080", BIG)
 

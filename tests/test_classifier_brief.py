@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from classifier.brief import MAX_BYTES, brief
-from classifier.classify import Classifier
-from classifier.handoff import OUTPUT, Bounds, Handoff
-from classifier.live import Live
-from classifier.model import load
-from classifier.summary import Counts
-from classifier.thresholds import Thresholds
+from classifier.models.model import load
+from classifier.numbers.summary import Counts
+from classifier.numbers.thresholds import Thresholds
+from classifier.rollout.live import Live
+from classifier.serving.brief import MAX_BYTES, brief
+from classifier.serving.classify import Classifier
+from classifier.serving.handoff import OUTPUT, Bounds, Handoff
 from colours import files, model, picture, zipped
 from ripeloop.prediction import Prediction, image_id
 from ripeloop.spool import MAX_RECORD_BYTES, Spool

@@ -14,14 +14,14 @@ import pytest
 from azure.cognitiveservices.vision.customvision.prediction import CustomVisionPredictionClient, models
 from msrest.authentication import ApiKeyCredentials
 
-from classifier.classify import Classifier
-from classifier.export import read
-from classifier.handoff import Handoff
-from classifier.live import Live
-from classifier.model import Model, load
-from classifier.summary import Counts
-from classifier.thresholds import Thresholds
-from classifier.url import Hosts, fetching
+from classifier.models.export import read
+from classifier.models.model import Model, load
+from classifier.numbers.summary import Counts
+from classifier.numbers.thresholds import Thresholds
+from classifier.rollout.live import Live
+from classifier.serving.classify import Classifier
+from classifier.serving.handoff import Handoff
+from classifier.serving.url import Hosts, fetching
 from colours import TAGS, files, picture, unsure_picture, zipped
 from ripeloop.errors import BadModel
 from ripeloop.prediction import image_id

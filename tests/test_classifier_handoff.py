@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from classifier.handoff import Bounds, Handoff
-from classifier.summary import Counts
+from classifier.numbers.summary import Counts
+from classifier.serving.handoff import Bounds, Handoff
 from ripeloop.prediction import Flagged, Prediction, image_id
 from ripeloop.spool import Limits, Spool
 from sampling import until

@@ -19,16 +19,16 @@ import pytest
 from aiohttp.test_utils import TestClient
 from PIL import Image
 
-from classifier.app import MAX_FETCHES
-from classifier.classify import Classifier
-from classifier.guard import Limits, OncePerMinute
-from classifier.handoff import Handoff
-from classifier.live import Live
-from classifier.model import Model, load
-from classifier.room import Room
-from classifier.summary import Counts
-from classifier.thresholds import Thresholds
-from classifier.url import Hosts, fetching
+from classifier.models.model import Model, load
+from classifier.numbers.summary import Counts
+from classifier.numbers.thresholds import Thresholds
+from classifier.pixels.room import Room
+from classifier.rollout.live import Live
+from classifier.serving.app import MAX_FETCHES
+from classifier.serving.classify import Classifier
+from classifier.serving.guard import Limits, OncePerMinute
+from classifier.serving.handoff import Handoff
+from classifier.serving.url import Hosts, fetching
 from colours import TAGS, files, model, picture, unsure_picture, zipped
 from ripeloop.prediction import image_id
 from ripeloop.spool import Spool

@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from classifier.classify import Classifier
-from classifier.handoff import Handoff
-from classifier.live import Live
-from classifier.messages import INPUT, OUTPUT, TRIES, Predictions, answer_images, follow
-from classifier.model import Model, load
-from classifier.summary import Counts
-from classifier.thresholds import Thresholds
+from classifier.models.model import Model, load
+from classifier.numbers.summary import Counts
+from classifier.numbers.thresholds import Thresholds
+from classifier.rollout.live import Live
+from classifier.serving.classify import Classifier
+from classifier.serving.handoff import Handoff
+from classifier.serving.messages import INPUT, OUTPUT, TRIES, Predictions, answer_images, follow
 from colours import TAGS, picture, unsure_picture, zipped
 from edge import manifest
 from hubs import LIMITS, OF_THE_SDK, bodies, online

@@ -9,15 +9,15 @@ import pytest
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from classifier.classify import Classifier
-from classifier.drift import ENOUGH
-from classifier.handoff import Handoff
-from classifier.live import Live
-from classifier.messages import Predictions
-from classifier.metrics import Metrics
-from classifier.model import Model, load
-from classifier.summary import Counts
-from classifier.thresholds import Thresholds
+from classifier.models.model import Model, load
+from classifier.numbers.drift import ENOUGH
+from classifier.numbers.metrics import Metrics
+from classifier.numbers.summary import Counts
+from classifier.numbers.thresholds import Thresholds
+from classifier.rollout.live import Live
+from classifier.serving.classify import Classifier
+from classifier.serving.handoff import Handoff
+from classifier.serving.messages import Predictions
 from colours import TAGS, files, picture, unsure_picture
 from ripeloop.package import Package, write
 from ripeloop.prediction import Prediction

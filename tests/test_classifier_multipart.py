@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from classifier.multipart import image_in, parts
+from classifier.serving.multipart import image_in, parts
 from ripeloop.errors import BadImage
 
 FORM = "multipart/form-data; boundary=XyZ"

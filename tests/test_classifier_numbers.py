@@ -16,11 +16,11 @@ import pytest
 from click.testing import CliRunner
 
 from classifier.__main__ import main
-from classifier.classify import Classifier
-from classifier.live import Live
-from classifier.model import Model, load
-from classifier.summary import Counts, post_summaries, status, summary
-from classifier.thresholds import Thresholds, follow
+from classifier.models.model import Model, load
+from classifier.numbers.summary import Counts, post_summaries, status, summary
+from classifier.numbers.thresholds import Thresholds, follow
+from classifier.rollout.live import Live
+from classifier.serving.classify import Classifier
 from colours import TAGS, files, unsure_picture, zipped
 from ripeloop.errors import SpoolFull
 from ripeloop.package import Package, write

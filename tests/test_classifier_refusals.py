@@ -13,12 +13,12 @@ import pytest
 from aiohttp.test_utils import TestClient
 from PIL import Image
 
-from classifier.classify import Classifier
-from classifier.guard import Limits
-from classifier.live import Live
-from classifier.model import Model, load
-from classifier.summary import Counts
-from classifier.thresholds import Thresholds
+from classifier.models.model import Model, load
+from classifier.numbers.summary import Counts
+from classifier.numbers.thresholds import Thresholds
+from classifier.rollout.live import Live
+from classifier.serving.classify import Classifier
+from classifier.serving.guard import Limits
 from colours import picture, unsure_picture, zipped
 from ripeloop.uncertainty import Policy
 from serving import MAX_BODY, serving

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 from yarl import URL
 
-from classifier.classify import Classifier
-from classifier.live import Live
-from classifier.model import Model, load
-from classifier.summary import Counts
-from classifier.thresholds import Thresholds
-from classifier.url import BadUrl, BigImage, Fetch, ForbiddenUrl, Hosts, Resolve, fetching, lookup, url_in
+from classifier.models.model import Model, load
+from classifier.numbers.summary import Counts
+from classifier.numbers.thresholds import Thresholds
+from classifier.rollout.live import Live
+from classifier.serving.classify import Classifier
+from classifier.serving.url import BadUrl, BigImage, Fetch, ForbiddenUrl, Hosts, Resolve, fetching, lookup, url_in
 from colours import picture, zipped
 from ripeloop.errors import SettingsError
 from ripeloop.uncertainty import Policy

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from classifier.export import read
+from classifier.models.export import read
 from ripeloop.errors import BadModel
 
 HUGE = (0, 1, 2**31, 2**32, 2**62, 2**63 - 1, 2**63, 2**64 - 1)

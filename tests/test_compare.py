@@ -15,16 +15,16 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from click.testing import CliRunner
 
-from classifier.classify import Classifier
-from classifier.handoff import Handoff
-from classifier.live import Live
-from classifier.model import load
-from classifier.summary import Counts
-from classifier.thresholds import Thresholds
+from classifier.models.model import load
+from classifier.numbers.summary import Counts
+from classifier.numbers.thresholds import Thresholds
+from classifier.rollout.live import Live
+from classifier.serving.classify import Classifier
+from classifier.serving.handoff import Handoff
 from colours import files, picture, zipped
 from retrain.__main__ import main
-from retrain.compare import Comparison, Pair, compare, find_images
-from retrain.endpoints import MAX_ANSWER, Said, Side, cloud_side, edge_side
+from retrain.compare.compare import Comparison, Pair, compare, find_images
+from retrain.compare.endpoints import MAX_ANSWER, Said, Side, cloud_side, edge_side
 from ripeloop.errors import Offline, Refused, SettingsError
 from ripeloop.prediction import image_id
 from ripeloop.spool import Spool

@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from classifier.cores import cores, quota, whole
+from classifier.models.cores import cores, quota, whole
 
 V2 = "30 23 0:26 / /sys/fs/cgroup ro,nosuid,nodev,noexec,relatime - cgroup2 cgroup rw,nsdelegate\n"
 V1 = (
@@ -99,7 +99,7 @@ def test_a_part_of_a_core_is_left_to_the_event_loop(allowed: int, limit: float, 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
 def test_a_process_kept_to_one_core_has_one() -> None:
     one = min(os.sched_getaffinity(0))
-    program = f"import os; os.sched_setaffinity(0, [{one}]); from classifier.cores import cores; print(cores())"
+    program = f"import os; os.sched_setaffinity(0, [{one}]); from classifier.models.cores import cores; print(cores())"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "1"
     assert 1 <= cores() <= len(os.sched_getaffinity(0))

@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from retrain import folders
-from retrain.dataset import MAX_PAIRS, MAX_VALUE, About, Item, Label, Record, Tag, packed, unpacked
-from retrain.formats import NAMES, ImageFolder, found_in
+from retrain.data import folders
+from retrain.data.dataset import MAX_PAIRS, MAX_VALUE, About, Item, Label, Record, Tag, packed, unpacked
+from retrain.data.formats import NAMES, ImageFolder, found_in
 from ripeloop.errors import SettingsError
 from ripeloop.prediction import image_id
 

@@ -22,7 +22,7 @@ from demo.pictures import LEAST_TO_TRAIN, Picture, find, mixed, split_for_traini
 from demo.rounds import FEWEST_AUDITS, Round
 from demo.view import outcome
 from edge import free_gateway, free_port
-from retrain.chances import Share
+from retrain.judging.chances import Share
 from retrain.turn.state import Step, Turn
 from ripeloop.errors import SettingsError
 

@@ -22,11 +22,11 @@ from localedge import deployment
 from localedge.message import Message
 from manifests.variables import expand
 from retrain.__main__ import main
-from retrain.fleet import Fleet
+from retrain.devices.fleet import Fleet
 from ripeloop.errors import Refused
 from ripeloop.sampling import Sampling
 from ripeloop.uncertainty import Policy
-from sampler.steering import Steering, steer
+from sampler.telling.steering import Steering, steer
 
 ROOT = Path(__file__).parents[1]
 CONTRACTS = ROOT.parent / "shared" / "contracts"

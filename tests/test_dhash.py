@@ -11,10 +11,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
-from classifier.dhash import dhash
-from classifier.imaging import InputSpec, to_tensor
+from classifier.pixels.dhash import dhash
+from classifier.pixels.imaging import InputSpec, to_tensor
 from demo.bananas import random_picture
-from sampler.keep import Rules
+from sampler.keeping.keep import Rules
 
 PHOTOGRAPHS = Path(__file__).resolve().parents[2] / "shared" / "images" / "recycling"
 SPEC = InputSpec(224, 224, "NoCrop", "Stretch", crop_size=0, bgr=False, full_range=True)

@@ -324,7 +324,7 @@ def test_images_are_built_with_the_uv_that_wrote_the_lock_file(module):
 @pytest.mark.parametrize(
     "path",
     [".env", ".env.template", "modules/classifier/.env", "modules/sampler/.env.local", ".git/config", ".venv/x",
-     "tests/x", "tools/retrain/fleet.py", "config/deployment.amd64.json", "modules/sampler/__pycache__/x.pyc",
+     "tests/x", "tools/retrain/devices/fleet.py", "config/deployment.amd64.json", "modules/sampler/__pycache__/x.pyc",
      "modules/sampler/Dockerfile", "README.md"],
 )  # fmt: skip
 def test_secrets_and_all_that_no_image_needs_stay_out_of_the_build(path):

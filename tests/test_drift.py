@@ -15,13 +15,13 @@ from hypothesis import assume, given
 from hypothesis import strategies as some
 from prometheus_client.parser import text_string_to_metric_families
 
-from classifier.classify import Classifier
-from classifier.drift import ENOUGH, SIZE, Window, chance, distance, measured, pooled, why_none
-from classifier.live import Live
-from classifier.metrics import Metrics
-from classifier.model import load
-from classifier.summary import Counts, status, summary
-from classifier.thresholds import Thresholds
+from classifier.models.model import load
+from classifier.numbers.drift import ENOUGH, SIZE, Window, chance, distance, measured, pooled, why_none
+from classifier.numbers.metrics import Metrics
+from classifier.numbers.summary import Counts, status, summary
+from classifier.numbers.thresholds import Thresholds
+from classifier.rollout.live import Live
+from classifier.serving.classify import Classifier
 from colours import TAGS, files, picture, zipped
 from ripeloop.package import Package, write
 from ripeloop.prediction import Prediction, parse_time

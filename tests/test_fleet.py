@@ -10,8 +10,8 @@ from aiohttp import web
 
 from edge import manifest
 from localedge import certificates
-from retrain.fleet import Fleet
-from retrain.sas import HubKey
+from retrain.devices.fleet import Fleet
+from retrain.devices.sas import HubKey
 from ripeloop.errors import NotFound, Offline, Refused, SettingsError
 from ripeloop.hub import open_hub
 

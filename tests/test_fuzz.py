@@ -19,9 +19,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
-from classifier.imaging import InputSpec, to_tensor
-from classifier.multipart import image_in
-from classifier.room import Room
+from classifier.pixels.imaging import InputSpec, to_tensor
+from classifier.pixels.room import Room
+from classifier.serving.multipart import image_in
 from colours import picture, zipped
 from fuzzing import BOUNDARY, FORM, damaged, forms, images
 from program import Process

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from classifier.decoding import MAX_SIDE, decode
-from classifier.imaging import OLD_CONTAINER, InputSpec, resized, to_tensor
-from classifier.room import Room
-from classifier.scans import scans
+from classifier.pixels.decoding import MAX_SIDE, decode
+from classifier.pixels.imaging import OLD_CONTAINER, InputSpec, resized, to_tensor
+from classifier.pixels.room import Room
+from classifier.pixels.scans import scans
 from ripeloop.errors import BadImage, BadModel
 
 GOLDEN = Path(__file__).parents[2] / "shared" / "preprocess" / "golden.npz"

@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from classifier import decoding
-from classifier.decoding import opened
-from classifier.imaging import OLD_CONTAINER, InputSpec, to_tensor
-from classifier.likeness import MEAN_CHANGE, disagreement
-from classifier.model import Model, load
-from classifier.parity import check
-from classifier.room import Room
+from classifier.models.likeness import MEAN_CHANGE, disagreement
+from classifier.models.model import Model, load
+from classifier.models.parity import check
+from classifier.pixels import decoding
+from classifier.pixels.decoding import opened
+from classifier.pixels.imaging import OLD_CONTAINER, InputSpec, to_tensor
+from classifier.pixels.room import Room
 from colours import files, zipped
 from lite0 import photographs
 from ripeloop.errors import BadImage
 from ripeloop.package import Golden, GoldenSet, Package, write
 from ripeloop.prediction import Prediction
-from trainer.training import train
+from trainer.learning.training import train
 
 SPEC = InputSpec(32, 32, full_range=True)
 CENTRE = InputSpec(48, 48, "OneCropCenter", "ByShorterSide", 40, full_range=True)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from classifier.decoding import decode
+from classifier.pixels.decoding import decode
 from ripeloop.errors import BadImage
 
 QUICK = 2.0  # seconds; each of the hostile files took half a minute and more

@@ -13,21 +13,21 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as some
 
-from classifier import model as models
+from classifier.models import model as models
 from colours import files, model, picture, zipped
 from demo.bananas import picture as banana
 from demo.bananas import tag_of
 from demo.starter import ensure_starter_model
 from holdouts import coloured, counts, holdout, labelled, seeing, swapping
 from retrain.__main__ import main
-from retrain.answers import ask
-from retrain.chances import Paired
-from retrain.holdout import find
-from retrain.judge import BETTER, NOT_ENOUGH, SAME, WORSE, Rule, decide
+from retrain.judging.answers import ask
+from retrain.judging.chances import Paired
+from retrain.judging.holdout import find
+from retrain.judging.judge import BETTER, NOT_ENOUGH, SAME, WORSE, Rule, decide
 from ripeloop.errors import SettingsError
 from ripeloop.package import Package, write
 from ripeloop.prediction import image_id
-from trainer.training import train
+from trainer.learning.training import train
 
 
 def judged(active: Path, candidate: Path, images: Path, *more: str) -> tuple[int, dict[str, Any]]:

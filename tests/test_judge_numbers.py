@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from retrain.chances import Paired, Share, at_most
-from retrain.curve import Turn, outlook, read
-from retrain.figures import figures
-from retrain.threshold import LEAST, MOST, chosen
+from retrain.judging.chances import Paired, Share, at_most
+from retrain.judging.curve import Turn, outlook, read
+from retrain.judging.figures import figures
+from retrain.package.threshold import LEAST, MOST, chosen
 from ripeloop.errors import SettingsError
 from ripeloop.prediction import Prediction
-from trainer.calibration import calibration_error
+from trainer.learning.calibration import calibration_error
 
 RED, GREEN = "red", "green"
 

@@ -13,18 +13,18 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from classifier.model import load
+from classifier.models.model import load
 from holdouts import coloured, holdout, labelled, seeing, swapping
 from retrain.__main__ import main
-from retrain.answers import ask
-from retrain.chances import Share
-from retrain.curve import Turn
-from retrain.holdout import LeftOut, find
-from retrain.judge import Contender, Judgement, Rule, judge
-from retrain.report.page import page
-from retrain.report.pictures import MOST, SIDE, thumbnail
-from retrain.report.plots import intervals, learning, reliability
-from retrain.report.style import STYLE
+from retrain.judging.answers import ask
+from retrain.judging.chances import Share
+from retrain.judging.curve import Turn
+from retrain.judging.holdout import LeftOut, find
+from retrain.judging.judge import Contender, Judgement, Rule, judge
+from retrain.judging.report.page import page
+from retrain.judging.report.pictures import MOST, SIDE, thumbnail
+from retrain.judging.report.plots import intervals, learning, reliability
+from retrain.judging.report.style import STYLE
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)>'
 FETCHING = re.compile(r"(?i)\b(src|href|action|srcset|data|poster|xlink:href)$")

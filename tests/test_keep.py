@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ripeloop.prediction import Flagged, Prediction, image_id
-from sampler.keep import Candidate, Decision, Rival, Rules, decide, held_from, places, starts, usefulness
-from sampler.near import LOOKS, PAIRS, Recent
+from sampler.keeping.keep import Candidate, Decision, Rival, Rules, decide, held_from, places, starts, usefulness
+from sampler.keeping.near import LOOKS, PAIRS, Recent
 
 MONDAY = datetime(2026, 11, 23, 8, 30, 40, tzinfo=UTC)
 RULES = Rules(hold_minutes=0)

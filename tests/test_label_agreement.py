@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrain.chances import Share
-from retrain.label.agreement import agreement, kappa, own
-from retrain.label.labellers import Same, Steered, measured, seconds_each, steered, steered_by_person
+from retrain.judging.chances import Share
+from retrain.label.quality.agreement import agreement, kappa, own
+from retrain.label.quality.labellers import Same, Steered, measured, seconds_each, steered, steered_by_person
 from retrain.labels import BLIND, GRID, IMPORTED, JUNK, KNOWN, NONE, REVIEW, SUGGESTED, TAG, UNSURE, Answer
 
 AT = "2026-11-22T08:00:00.000000Z"

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from labelling import NOON, labelling, labels_in, person, put, sample_of
-from retrain.label.cache import Cache, Found, Look
-from retrain.label.images import WIDTHS, prune, width_of
-from retrain.label.journal import ANSWER, WRITTEN, Entry, Journal
-from retrain.label.rows import key_of
-from retrain.label.scan import PART, Scan
+from retrain.label.answering.journal import ANSWER, WRITTEN, Entry, Journal
+from retrain.label.container.cache import Cache, Found, Look
+from retrain.label.container.rows import key_of
+from retrain.label.container.scan import PART, Scan
+from retrain.label.pages.images import WIDTHS, prune, width_of
 from retrain.labels import Answer, Labels
 from ripeloop.blobs import FolderBlobs, open_blobs
 from ripeloop.errors import SettingsError

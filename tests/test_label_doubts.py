@@ -8,7 +8,7 @@ import pytest
 
 from containers import Container, said, usual
 from desks import Server, eventually
-from retrain.label.samples import key_of
+from retrain.label.container.samples import key_of
 from retrain.labels import BLIND, REVIEW
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classifier.dhash import dhash
-from retrain.label.lookalikes import MOST, Alike, Looks, group_of, groups
+from classifier.pixels.dhash import dhash
+from retrain.label.asking.lookalikes import MOST, Alike, Looks, group_of, groups
 
 HASHES = st.integers(0, 2**256 - 1).map(lambda bits: f"{bits:064x}")
 

@@ -12,10 +12,10 @@ from click.testing import CliRunner
 
 from holdouts import coloured, holdout, seeing, swapping
 from retrain.__main__ import main
-from retrain.label import confusion, judged
-from retrain.label.asker import Asker, Sought
-from retrain.label.mistakes import Labelled, likely_mistakes
-from retrain.label.predicted import Predicted, Unreadable
+from retrain.label.quality import confusion, judged
+from retrain.label.quality.asker import Asker, Sought
+from retrain.label.quality.mistakes import Labelled, likely_mistakes
+from retrain.label.quality.predicted import Predicted, Unreadable
 from ripeloop.errors import BadModel, Denied, NotFound, Offline, SettingsError
 from ripeloop.prediction import Prediction, image_id
 

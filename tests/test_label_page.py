@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from desks import finals, text
-from retrain.label.samples import key_of
+from retrain.label.container.samples import key_of
 from retrain.labels import JUNK, NONE, REVIEW, TAG, UNSURE
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

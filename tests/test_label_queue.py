@@ -12,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labelling import sample_of
-from retrain.label import chances, finding, samples
-from retrain.label.cache import Cache, Found, Look
-from retrain.label.filters import ORDERS, STATE_WORDS, Filters
-from retrain.label.queue import Pace, Queue
-from retrain.label.rows import STATES, key_of
-from retrain.label.writing import CHECK, Shares, Taken, Wish, decided, undone
+from retrain.label.answering.writing import CHECK, Shares, Taken, Wish, decided, undone
+from retrain.label.asking import chances
+from retrain.label.asking.queue import Pace, Queue
+from retrain.label.container import finding, samples
+from retrain.label.container.cache import Cache, Found, Look
+from retrain.label.container.filters import ORDERS, STATE_WORDS, Filters
+from retrain.label.container.rows import STATES, key_of
 from retrain.labels import BLIND, KNOWN, REVIEW, SUGGESTED, TAG, UNSURE, Answer, Labels
 from ripeloop.blobname import Blob
 

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from labelling import Browser, labelling, person, put, sample_of
+from retrain.label.container.rows import key_of
 from retrain.label.people import name_of, secret_in
-from retrain.label.rows import key_of
 from retrain.label.security import is_here
 from retrain.label.settings import Settings, network
 from ripeloop.blobs import FolderBlobs

@@ -12,16 +12,17 @@ import pytest
 
 from containers import NOW, Container, said, usual
 from holdouts import seeing
-from retrain.chances import Share
-from retrain.label import samples, table
-from retrain.label.alike import LookAlikes
-from retrain.label.asker import Asker
-from retrain.label.doubted import doubted, suspects, to_ask
-from retrain.label.fresh import Fresh
-from retrain.label.numerals import Numerals
-from retrain.label.predicted import Predicted
-from retrain.label.progress import TagRow, progress
-from retrain.label.quality import quality
+from retrain.judging.chances import Share
+from retrain.label.asking.alike import LookAlikes
+from retrain.label.container import samples
+from retrain.label.quality import table
+from retrain.label.quality.asker import Asker
+from retrain.label.quality.doubted import doubted, suspects, to_ask
+from retrain.label.quality.fresh import Fresh
+from retrain.label.quality.numerals import Numerals
+from retrain.label.quality.predicted import Predicted
+from retrain.label.quality.progress import TagRow, progress
+from retrain.label.quality.quality import quality
 from retrain.label.strings import LANGUAGES, translator
 from retrain.labels import BLIND, GRID, JUNK, KNOWN, NONE, REVIEW, SUGGESTED, UNSURE
 from ripeloop.prediction import Prediction

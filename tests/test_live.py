@@ -11,12 +11,12 @@ import time
 import weakref
 from pathlib import Path
 
-from classifier.classify import Classifier
-from classifier.live import Live
-from classifier.model import Model, load
-from classifier.summary import Counts
-from classifier.thresholds import Thresholds
-from classifier.watch import Figures
+from classifier.models.model import Model, load
+from classifier.numbers.summary import Counts
+from classifier.numbers.thresholds import Thresholds
+from classifier.rollout.live import Live
+from classifier.rollout.watch import Figures
+from classifier.serving.classify import Classifier
 from colours import files, model, picture, unsure_picture, zipped
 from ripeloop.uncertainty import Policy
 

@@ -20,8 +20,8 @@ from demo.labeller import label_all
 from demo.starter import ensure_hurried_model
 from demo.system import CLASSIFIER, SAMPLER, TRAINER, Plan, System, Training, running, until
 from edge import free_gateway, free_port
-from retrain.fleet import Fleet
-from retrain.judge import BETTER, SAME, WORSE, Rule
+from retrain.devices.fleet import Fleet
+from retrain.judging.judge import BETTER, SAME, WORSE, Rule
 from retrain.labels import REVIEW, TAG, Answer, Labels
 from retrain.release import Device, release, rollback
 from retrain.release import Plan as ReleasePlan
@@ -29,11 +29,11 @@ from retrain.settings import Hub
 from retrain.turn import past
 from retrain.turn.outcome import FAILED, RELEASED, UNDONE
 from retrain.turn.settings import Judging, Service, Store, TurnSettings
-from retrain.turn.tagging import Plan as TagPlan
+from retrain.turn.tag.tagging import Plan as TagPlan
+from retrain.turn.tag.use import HOLDOUT, TRAINING, Use
+from retrain.turn.train.waiting import Pace
+from retrain.turn.train.worth import TrainPolicy
 from retrain.turn.turn import run_turn
-from retrain.turn.use import HOLDOUT, TRAINING, Use
-from retrain.turn.waiting import Pace
-from retrain.turn.worth import TrainPolicy
 from ripeloop.blobs import open_blobs
 from ripeloop.errors import Offline, Refused
 from ripeloop.prediction import image_id

@@ -14,7 +14,7 @@ from PIL import Image
 from colours import zipped
 from demo.system import CLASSIFIER, RUNTIME, SAMPLER, Plan, running, until
 from edge import free_gateway, free_port
-from retrain.fleet import Fleet
+from retrain.devices.fleet import Fleet
 from ripeloop.blobs import open_blobs
 from ripeloop.prediction import image_id
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from classifier.export import labels_of
-from classifier.imaging import OLD_CONTAINER
-from classifier.model import Model, input_spec, load
+from classifier.models.export import labels_of
+from classifier.models.model import Model, input_spec, load
+from classifier.pixels.imaging import OLD_CONTAINER
 from colours import METADATA, TAGS, files, model, picture, zipped
 from ripeloop.errors import BadImage, BadModel
 
@@ -317,7 +317,7 @@ def test_the_runtime_keeps_no_file_and_reports_to_nobody(tmp_path: Path) -> None
     home = tmp_path / "home"
     home.mkdir()
     program = (
-        "import sys; from pathlib import Path; from classifier.model import load; load(Path(sys.argv[1]));"
+        "import sys; from pathlib import Path; from classifier.models.model import load; load(Path(sys.argv[1]));"
         "import os; assert os.environ['ORT_DISABLE_TELEMETRY'] == '1'"
     )
     environ = {

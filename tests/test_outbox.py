@@ -13,7 +13,7 @@ import pytest
 
 from ripeloop.errors import SettingsError
 from ripeloop.prediction import Flagged, Prediction, format_time, image_id
-from sampler.outbox import Outbox
+from sampler.index.outbox import Outbox
 from sampler.sample import Sample
 from tallies import told
 

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as some
 
-from classifier.model import load
+from classifier.models.model import load
 from colours import files, picture, zipped
 from depot import answered_by, expected
 from ripeloop.errors import BadModel, SettingsError

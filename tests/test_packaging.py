@@ -25,17 +25,17 @@ from hypothesis import given
 from hypothesis import strategies as some
 from PIL import Image
 
-from classifier import parity
-from classifier.model import load
-from classifier.wanted import from_desired
+from classifier.models import parity
+from classifier.models.model import load
+from classifier.rollout.wanted import from_desired
 from colours import files, model, picture, unsure_picture, zipped
 from holdouts import TAGS, coloured, holdout, seeing, swapping
-from retrain import lineage
 from retrain.__main__ import main
-from retrain.answers import Answered
-from retrain.figures import likeliest
-from retrain.golden import choose, steady
-from retrain.holdout import Case
+from retrain.judging.answers import Answered
+from retrain.judging.figures import likeliest
+from retrain.judging.holdout import Case
+from retrain.package import lineage
+from retrain.package.golden import choose, steady
 from ripeloop.package import TOLERANCE, check_signature, read_golden, read_provenance, read_thresholds, sha256_of
 from ripeloop.prediction import Prediction, image_id
 from ripeloop.uncertainty import margin

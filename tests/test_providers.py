@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from classifier.model import load
-from classifier.providers import parse
-from classifier.runtime import onnxruntime
+from classifier.models.model import load
+from classifier.models.providers import parse
+from classifier.models.runtime import onnxruntime
 from colours import TAGS, picture, zipped
 from ripeloop.errors import BadModel, SettingsError
 

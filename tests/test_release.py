@@ -20,13 +20,13 @@ from colours import picture
 from depot import first_model, packed, unsure_model
 from edge import Edge
 from retrain.__main__ import main
-from retrain.fleet import Fleet, Twin
+from retrain.devices.fleet import Fleet, Twin
+from retrain.devices.standing import AS_WANTED, settings
 from retrain.release import Device, Plan, Ring, release, ring, rollback
 from retrain.release.board import ACTIVE, NONE, SILENT, UNTOLD, Board, row
 from retrain.release.figures import verdict
 from retrain.release.storing import name_of, offer, runs_out
 from retrain.release.wishes import replacing
-from retrain.standing import AS_WANTED, settings
 from ripeloop.blobs import FolderBlobs, open_blobs
 from ripeloop.errors import BadModel, Changed, Refused, SettingsError
 from ripeloop.package import sha256_of

@@ -12,7 +12,7 @@ import pytest
 
 from depot import packed
 from edge import Edge, EdgeFactory, manifest
-from retrain.fleet import Fleet
+from retrain.devices.fleet import Fleet
 from retrain.release import Board, Plan, release, ring, rollback
 from retrain.release.board import ACTIVE
 from retrain.release.status import fleet_rows

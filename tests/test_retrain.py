@@ -16,11 +16,11 @@ import pytest
 
 from edge import manifest
 from retrain.__main__ import main
+from retrain.devices.standing import AS_WANTED, NOT_REPORTED, Setting, Standing, leaves, settings
+from retrain.devices.tables import show_arrived, show_standings
 from retrain.manifest.rendered import read_manifest
 from retrain.samples import Arrival, Arrived, arrived, folder_of
 from retrain.settings import NOT_AS_WANTED, OFFLINE, USAGE
-from retrain.standing import AS_WANTED, NOT_REPORTED, Setting, Standing, leaves, settings
-from retrain.tables import show_arrived, show_standings
 from ripeloop.blobs import Blob, open_blobs
 from ripeloop.errors import SettingsError
 from ripeloop.prediction import Flagged, Prediction, image_id

@@ -14,9 +14,9 @@ import pytest
 from azurite import Azurite
 from edge import EdgeFactory
 from retrain.__main__ import main
-from retrain.reconcile import compare, ids_in
+from retrain.devices.reconcile import compare, ids_in
+from retrain.devices.tables import show_reconciled
 from retrain.settings import NOT_AS_WANTED, OFFLINE, USAGE
-from retrain.tables import show_reconciled
 from ripeloop.blobs import Blob, open_blobs
 from ripeloop.prediction import Flagged, Prediction, image_id
 from ripeloop.spool import Spool

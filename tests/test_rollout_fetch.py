@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from classifier.fetch import FetchLimits, copy, fetch, pause, size
+from classifier.rollout.fetch import FetchLimits, copy, fetch, pause, size
 from depot import Depot
 from ripeloop.errors import Offline, Refused
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from classifier.compared import Compared
-from classifier.memory import ACTIVE, FAILED, ROLLED_BACK, TRIES, WATCHING, Kept, Memory, Trial
-from classifier.shelf import STATE, Shelf
-from classifier.wanted import Wanted
-from classifier.watch import Figures
+from classifier.rollout.compared import Compared
+from classifier.rollout.memory import ACTIVE, FAILED, ROLLED_BACK, TRIES, WATCHING, Kept, Memory, Trial
+from classifier.rollout.shelf import STATE, Shelf
+from classifier.rollout.wanted import Wanted
+from classifier.rollout.watch import Figures
 from ripeloop.uncertainty import Policy, TagPolicy
 
 NOW = "2026-11-22T02:10:00.000000Z"

@@ -16,10 +16,10 @@ from typing import Any
 import aiohttp
 import pytest
 
-from classifier.memory import TRIES
-from classifier.model import load
-from classifier.shelf import Shelf
-from classifier.start import Sources, begin
+from classifier.models.model import load
+from classifier.rollout.memory import TRIES
+from classifier.rollout.shelf import Shelf
+from classifier.rollout.start import Sources, begin
 from colours import model, picture
 from depot import Depot, first_model, packed, unsure_model
 from killed import rolled_out

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from classifier.model import Model, load
+from classifier.models.model import Model, load
 from colours import files, picture, zipped
 from depot import Depot, expected, packed
 from ripeloop.package import GoldenSet, public_key, sha256_of, sign

@@ -20,10 +20,10 @@ from hypothesis import given
 from hypothesis import strategies as some
 from onnx import helper, numpy_helper
 
-from classifier.compared import Compared, difference, too_different
-from classifier.export import read
-from classifier.model import Model
-from classifier.wanted import ShadowWish, Wanted, from_desired
+from classifier.models.export import read
+from classifier.models.model import Model
+from classifier.rollout.compared import Compared, difference, too_different
+from classifier.rollout.wanted import ShadowWish, Wanted, from_desired
 from colours import files, model, picture, zipped
 from depot import Depot, answered_by, packed, unsure_model
 from ripeloop.errors import Refused
@@ -187,7 +187,7 @@ async def test_no_answer_waits_for_a_candidate_that_is_stuck(
 async def test_a_candidate_that_never_answers_fails(
     tmp_path: Path, first: Path, depot: Depot, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("classifier.shadow.LONGEST", 0.2)
+    monkeypatch.setattr("classifier.rollout.shadow.LONGEST", 0.2)
     async with site(tmp_path, first, loading=held) as here:
         here.want(wanted(depot, {"share": 1, "images": 5}))
         await here.until("shadowing")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from classifier.live import Serving
-from classifier.model import load
+from classifier.models.model import load
+from classifier.rollout.live import Serving
 from colours import files, model, picture, zipped
 from depot import Depot, packed, unsure_model
 from ripeloop.prediction import Prediction

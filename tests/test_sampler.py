@@ -18,10 +18,10 @@ from ripeloop.blobname import check_metadata, check_name
 from ripeloop.blobs import Blob, FolderBlobs, open_blobs
 from ripeloop.errors import BadRecord
 from ripeloop.prediction import Prediction, image_id
-from sampler.outbox import Outbox
-from sampler.rebuild import rebuild
+from sampler.index.outbox import Outbox
+from sampler.index.rebuild import rebuild
 from sampler.sample import Sample, kind_of
-from sampler.steering import Steering
+from sampler.telling.steering import Steering
 from sampling import MONDAY, Site, flagged, picture, running, until
 from tallies import told
 

@@ -14,7 +14,7 @@ import pytest
 from ripeloop.errors import Offline
 from ripeloop.prediction import Prediction
 from ripeloop.spool import Spool
-from sampler.outbox import Outbox
+from sampler.index.outbox import Outbox
 from sampling import MONDAY, Site, fill, picture
 from tallies import told
 

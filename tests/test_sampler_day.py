@@ -13,10 +13,10 @@ import pytest
 
 from ripeloop.blobs import Blobs
 from ripeloop.errors import Offline
-from sampler.gate import LATEST, budget_is_spent, carried, share
-from sampler.ledger import day_begin
-from sampler.steering import Steering
-from sampler.window import window
+from sampler.telling.steering import Steering
+from sampler.uploading.gate import LATEST, budget_is_spent, carried, share
+from sampler.uploading.ledger import day_begin
+from sampler.uploading.window import window
 from sampling import Site, site
 
 __all__ = ["site"]

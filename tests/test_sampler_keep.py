@@ -11,12 +11,12 @@ from typing import Any
 from ripeloop.blobs import FolderBlobs
 from ripeloop.prediction import Prediction
 from ripeloop.spool import Spool
-from sampler.evict import bytes_to_free
-from sampler.keep import Rival
-from sampler.outbox import Kept, Outbox
-from sampler.rivals import Rivals
+from sampler.index.outbox import Kept, Outbox
+from sampler.keeping.evict import bytes_to_free
+from sampler.keeping.keep import Rival
+from sampler.keeping.rivals import Rivals
 from sampler.sample import Sample
-from sampler.steering import Steering
+from sampler.telling.steering import Steering
 from sampling import Site, fill
 from tallies import told
 

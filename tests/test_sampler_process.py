@@ -24,7 +24,7 @@ from edge import Edge
 from ripeloop.blobs import open_blobs
 from ripeloop.prediction import Flagged, Prediction, image_id
 from ripeloop.spool import Spool
-from sampler.outbox import Counters, Outbox
+from sampler.index.outbox import Counters, Outbox
 from tallies import told
 
 KILLS = 5

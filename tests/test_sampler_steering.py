@@ -26,20 +26,20 @@ from ripeloop.prediction import Flagged, Prediction, image_id
 from ripeloop.spool import Spool
 from ripeloop.twin import patched
 from sampler.__main__ import main
-from sampler.cloud import Cloud
-from sampler.credential import Credential, Credentials
-from sampler.gate import Closed
-from sampler.methods import MOST_IDS, Methods
-from sampler.metrics import Metrics
-from sampler.outbox import Counters, Outbox
-from sampler.pages import application
-from sampler.patience import Patience
-from sampler.pause import Pause
+from sampler.index.outbox import Counters, Outbox
 from sampler.sample import Sample
-from sampler.steering import KNOBS, Steering, Wheel, steer
-from sampler.summary import status, tell
-from sampler.trouble import KINDS, LOCAL_BLOB, LOCAL_STORE, SPOOL_FILE, Troubles
-from sampler.upload import Standing, Uploader
+from sampler.telling.methods import MOST_IDS, Methods
+from sampler.telling.metrics import Metrics
+from sampler.telling.pages import application
+from sampler.telling.steering import KNOBS, Steering, Wheel, steer
+from sampler.telling.summary import status, tell
+from sampler.telling.trouble import KINDS, LOCAL_BLOB, LOCAL_STORE, SPOOL_FILE, Troubles
+from sampler.uploading.cloud import Cloud
+from sampler.uploading.credential import Credential, Credentials
+from sampler.uploading.gate import Closed
+from sampler.uploading.patience import Patience
+from sampler.uploading.pause import Pause
+from sampler.uploading.upload import Standing, Uploader
 from sampling import MONDAY, running, until
 
 DOCS = Path(__file__).parents[1] / "docs" / "METRICS.md"

@@ -11,11 +11,11 @@ import pytest
 from ripeloop.blobfolder import LOCKS, SOME_BLOBS, UNFINISHED
 from ripeloop.blobs import Blobs
 from ripeloop.errors import Offline, Refused
-from sampler.outbox import Outbox
-from sampler.rebuild import look_again, rebuild
+from sampler.index.outbox import Outbox
+from sampler.index.rebuild import look_again, rebuild
 from sampler.sample import Sample
-from sampler.steering import Steering
-from sampler.trouble import LOCAL_DELETE, LOCAL_LIST, LOCAL_STORE, SPOOL
+from sampler.telling.steering import Steering
+from sampler.telling.trouble import LOCAL_DELETE, LOCAL_LIST, LOCAL_STORE, SPOOL
 from sampling import Site, running, site, until
 
 __all__ = ["site"]

@@ -11,12 +11,12 @@ import pytest
 
 from ripeloop.errors import Offline
 from ripeloop.prediction import Flagged
-from sampler.cloud import Cloud
-from sampler.outbox import SET_ASIDE
+from sampler.index.outbox import SET_ASIDE
 from sampler.sample import Sample
-from sampler.trouble import LOCAL_BLOB, LOCAL_STORE, MISSING_BLOB, SPOOL, SPOOL_FILE
-from sampler.unreadable import Unreadable
-from sampler.upload import Uploader
+from sampler.telling.trouble import LOCAL_BLOB, LOCAL_STORE, MISSING_BLOB, SPOOL, SPOOL_FILE
+from sampler.uploading.cloud import Cloud
+from sampler.uploading.unreadable import Unreadable
+from sampler.uploading.upload import Uploader
 from sampling import SOON, Site, picture, running, site, until
 
 __all__ = ["site"]

@@ -20,15 +20,15 @@ from azurite import Azurite, running_azurite
 from ripeloop.blobs import Blobs, FolderBlobs, open_blobs
 from ripeloop.errors import Denied, Offline
 from ripeloop.prediction import Flagged, image_id
-from sampler.cloud import Cloud
-from sampler.gate import fits, reason_to_wait
-from sampler.ledger import Ledger, day_begin, local_now
-from sampler.pace import Pace
-from sampler.patience import Patience
-from sampler.pause import Pause
-from sampler.steering import Steering
-from sampler.upload import Uploader
-from sampler.window import reason_to_refuse_window, window
+from sampler.telling.steering import Steering
+from sampler.uploading.cloud import Cloud
+from sampler.uploading.gate import fits, reason_to_wait
+from sampler.uploading.ledger import Ledger, day_begin, local_now
+from sampler.uploading.pace import Pace
+from sampler.uploading.patience import Patience
+from sampler.uploading.pause import Pause
+from sampler.uploading.upload import Uploader
+from sampler.uploading.window import reason_to_refuse_window, window
 from sampling import SOON, Site, picture, running, site, until
 
 __all__ = ["site"]

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from classifier.model import Model, load
+from classifier.models.model import Model, load
 from demo.bananas import TAGS, picture, random_picture
 from demo.starter import ensure_bad_model, ensure_drawn, ensure_hurried_model, ensure_model_of, ensure_starter_model
 from ripeloop.errors import SettingsError
-from trainer.features import BadTrainingImage
+from trainer.learning.features import BadTrainingImage
 
 MAKE = """
 import sys

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from ripeloop.prediction import Flagged, Prediction, format_time, image_id
-from sampler import schema
-from sampler.keep import places
-from sampler.outbox import Dropped, Kept, Outbox
+from sampler.index import schema
+from sampler.index.outbox import Dropped, Kept, Outbox
+from sampler.keeping.keep import places
 from sampler.sample import Sample
 from tallies import told
 

@@ -17,25 +17,25 @@ from aiohttp.test_utils import TestClient, TestServer
 from PIL import Image
 
 import lite0
-from classifier.room import Room
-from trainer import figures
-from trainer.backbone import FEATURE_COUNT
+from classifier.pixels.room import Room
+from trainer.api.gate import Gate
+from trainer.api.parts import Parts
+from trainer.api.service import application
 from trainer.errors import Problem
-from trainer.export import compose, export_zip
-from trainer.features import Extractor
-from trainer.files import EVALUATION, MODEL, smaller
-from trainer.gate import Gate
-from trainer.head import Head
-from trainer.images import Asked
-from trainer.iterations import FAILED
-from trainer.ledger import Order
-from trainer.parts import Parts
-from trainer.predictions import Answered
-from trainer.projects import Wanted
-from trainer.service import application
-from trainer.store import Store
-from trainer.sweep import sweep
-from trainer.uploads import Upload, size_of
+from trainer.learning import figures
+from trainer.learning.backbone import FEATURE_COUNT
+from trainer.learning.export import compose, export_zip
+from trainer.learning.features import Extractor
+from trainer.learning.head import Head
+from trainer.state.files import EVALUATION, MODEL, smaller
+from trainer.state.images import Asked
+from trainer.state.iterations import FAILED
+from trainer.state.ledger import Order
+from trainer.state.predictions import Answered
+from trainer.state.projects import Wanted
+from trainer.state.store import Store
+from trainer.state.sweep import sweep
+from trainer.state.uploads import Upload, size_of
 
 Client = TestClient[Any, Any]
 BASE = "/customvision/v3.4-preview/training/projects"

@@ -15,10 +15,10 @@ import requests
 from azure.cognitiveservices.vision.customvision.training import CustomVisionTrainingClient as Sdk
 from azure.cognitiveservices.vision.customvision.training.models import CustomVisionErrorException
 
-from classifier.model import Model, load
+from classifier.models.model import Model, load
 from demo.bananas import picture
-from trainer.cache import FILE
-from trainer.int8 import FILE as BACKBONE
+from trainer.learning.cache import FILE
+from trainer.learning.int8 import FILE as BACKBONE
 from trainerservice import COMPACT, INT8, Service, exported, service, trained, training_client, upload
 
 

@@ -15,24 +15,25 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from classifier.room import Room
+from classifier.pixels.room import Room
 from ripeloop.errors import SettingsError
-from trainer import figures, filters
-from trainer.domains import COMPACT
+from trainer.api import filters
+from trainer.api.gate import Calls, is_loopback
+from trainer.api.links import Links
 from trainer.errors import GatewayProblem, Problem
-from trainer.exports import DONE, EXPORTING, INTERRUPTED, Export, Exports
-from trainer.files import EVALUATION, INT8, MODEL, MODEL_INT8, PLAIN, Files
-from trainer.gate import Calls, is_loopback
-from trainer.images import Asked, Images
-from trainer.iterations import FAILED, Iterations
-from trainer.ledger import Ledger, Order
-from trainer.links import Links
-from trainer.predictions import Answered, Predictions, Query
-from trainer.projects import Projects, Wanted
-from trainer.store import Store
-from trainer.sweep import sweep
-from trainer.tags import Tags
-from trainer.uploads import Upload, Uploads
+from trainer.learning import figures
+from trainer.state.domains import COMPACT
+from trainer.state.exports import DONE, EXPORTING, INTERRUPTED, Export, Exports
+from trainer.state.files import EVALUATION, INT8, MODEL, MODEL_INT8, PLAIN, Files
+from trainer.state.images import Asked, Images
+from trainer.state.iterations import FAILED, Iterations
+from trainer.state.ledger import Ledger, Order
+from trainer.state.predictions import Answered, Predictions, Query
+from trainer.state.projects import Projects, Wanted
+from trainer.state.store import Store
+from trainer.state.sweep import sweep
+from trainer.state.tags import Tags
+from trainer.state.uploads import Upload, Uploads
 
 
 @pytest.fixture

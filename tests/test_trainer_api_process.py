@@ -193,7 +193,7 @@ def test_a_training_that_goes_wrong_fails_its_iteration_and_not_the_service(tmp_
 
 def test_a_training_process_ends_with_the_service_that_began_it(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "request.json")  # nobody ever writes it
-    with subprocess.Popen([sys.executable, "-m", "trainer.job", str(tmp_path)], stdin=subprocess.PIPE) as job:
+    with subprocess.Popen([sys.executable, "-m", "trainer.runs.job", str(tmp_path)], stdin=subprocess.PIPE) as job:
         try:
             assert job.stdin is not None
             job.stdin.close()

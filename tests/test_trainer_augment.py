@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trainer.augment import MIRRORED, MORE_VIEWS, PLAIN, VIEWS, view
+from trainer.learning.augment import MIRRORED, MORE_VIEWS, PLAIN, VIEWS, view
 
 
 def image() -> np.ndarray:

@@ -7,11 +7,11 @@ import onnx
 import pytest
 
 import lite0
-from classifier.imaging import to_tensor
-from classifier.runtime import onnxruntime
+from classifier.models.runtime import onnxruntime
+from classifier.pixels.imaging import to_tensor
 from demo.bananas import picture
-from trainer.backbone import FEATURE_COUNT, FEATURES, INPUT, SIZE, build_backbone
-from trainer.features import SPEC, VIEWS
+from trainer.learning.backbone import FEATURE_COUNT, FEATURES, INPUT, SIZE, build_backbone
+from trainer.learning.features import SPEC, VIEWS
 
 BANANA, WATER_BOTTLE = 954, 898  # numbers of ImageNet's classes
 BEFORE_LAST_STAGE = 2 * (112 + 320)

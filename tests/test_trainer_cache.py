@@ -12,10 +12,10 @@ import pytest
 import lite0
 from demo.bananas import picture
 from ripeloop.errors import SettingsError
-from trainer.augment import MIRRORED, MORE_VIEWS, PLAIN, VIEWS
-from trainer.backbone import FEATURE_COUNT
-from trainer.cache import FILE, FeatureCache, forget_others
-from trainer.features import Source, extract
+from trainer.learning.augment import MIRRORED, MORE_VIEWS, PLAIN, VIEWS
+from trainer.learning.backbone import FEATURE_COUNT
+from trainer.learning.cache import FILE, FeatureCache, forget_others
+from trainer.learning.features import Source, extract
 
 
 class Read:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trainer.calibration import calibration_error, line, log_loss, softmax, temperature
+from trainer.learning.calibration import calibration_error, line, log_loss, softmax, temperature
 
 
 def answers(rng: np.random.Generator, images: int, tags: int, spread: float) -> tuple[np.ndarray, np.ndarray]:

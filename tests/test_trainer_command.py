@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from classifier.model import load
+from classifier.models.model import load
 from demo.bananas import picture
 from trainer.__main__ import main
 

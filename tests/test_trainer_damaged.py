@@ -12,21 +12,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from classifier.room import Room
+from classifier.pixels.room import Room
 from sampling import until
-from trainer import figures, settled
-from trainer.child import Child
-from trainer.domains import COMPACT
-from trainer.exports import Exports
-from trainer.files import EVALUATION, INT8, RESULT, Files
-from trainer.iterations import COMPLETED, FAILED, TRAINING, Iteration, Iterations
-from trainer.ledger import Ledger, Order
-from trainer.projects import Projects, Wanted
-from trainer.settled import Damaged, Settled
-from trainer.store import Store
-from trainer.tags import Tags
-from trainer.trainings import Trainings
-from trainer.uploads import Upload, Uploads
+from trainer.learning import figures
+from trainer.runs import settled
+from trainer.runs.child import Child
+from trainer.runs.settled import Damaged, Settled
+from trainer.runs.trainings import Trainings
+from trainer.state.domains import COMPACT
+from trainer.state.exports import Exports
+from trainer.state.files import EVALUATION, INT8, RESULT, Files
+from trainer.state.iterations import COMPLETED, FAILED, TRAINING, Iteration, Iterations
+from trainer.state.ledger import Ledger, Order
+from trainer.state.projects import Projects, Wanted
+from trainer.state.store import Store
+from trainer.state.tags import Tags
+from trainer.state.uploads import Upload, Uploads
 
 # a training process that says what nobody understands, and leaves what it finds in a folder
 PROGRAM = """

@@ -16,14 +16,14 @@ import onnx
 import pytest
 
 import lite0
-from classifier.model import load
-from classifier.runtime import onnxruntime
+from classifier.models.model import load
+from classifier.models.runtime import onnxruntime
 from demo.bananas import picture
 from ripeloop.errors import Refused, SettingsError
-from trainer.backbone import FEATURE_COUNT, INPUT
-from trainer.calibration import softmax
-from trainer.export import Iteration, check_tags, compose, export_zip, write_export
-from trainer.head import Head
+from trainer.learning.backbone import FEATURE_COUNT, INPUT
+from trainer.learning.calibration import softmax
+from trainer.learning.export import Iteration, check_tags, compose, export_zip, write_export
+from trainer.learning.head import Head
 
 TAGS = ("zebra", "Ünripe, green", "apple")  # not in alphabetical order: the order is the head's
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ripeloop.errors import SettingsError
-from trainer.folder import find, read
+from trainer.learning.folder import find, read
 
 
 def put(folder: Path, *names: str) -> None:

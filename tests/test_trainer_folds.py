@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.folds import FOLDS, folds_of, in_fold_order
+from trainer.learning.folds import FOLDS, folds_of, in_fold_order
 
 
 @given(st.integers(0, 10_000), st.lists(st.floats(0.02, 0.6), min_size=1, max_size=6), st.integers(20, 120))

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainer import crossvalidation
-from trainer.augment import VIEWS
-from trainer.backbone import FEATURE_COUNT
-from trainer.calibration import sigmoid, softmax
-from trainer.crossvalidation import CrossValidated, _Fits, _searched, train_head
-from trainer.head import PENALTIES, Head, fit, objective
-from trainer.losses import Sigmoid, Softmax
-from trainer.rows import IN_MEMORY, Collected, InMemory
+from trainer.learning import crossvalidation
+from trainer.learning.augment import VIEWS
+from trainer.learning.backbone import FEATURE_COUNT
+from trainer.learning.calibration import sigmoid, softmax
+from trainer.learning.crossvalidation import CrossValidated, _Fits, _searched, train_head
+from trainer.learning.head import PENALTIES, Head, fit, objective
+from trainer.learning.losses import Sigmoid, Softmax
+from trainer.learning.rows import IN_MEMORY, Collected, InMemory
 
 SIZE = 40
 
@@ -185,7 +185,7 @@ def test_rows_in_a_file_give_the_same_head_as_rows_in_memory(tmp_path: Path, mon
     features, labels = clouds(np.random.default_rng(15), [300, 200], 0.2)
     features = features.astype(np.float16)
     head, figures = trained(features, labels, 2)
-    monkeypatch.setattr("trainer.rows.IN_MEMORY", 100)
+    monkeypatch.setattr("trainer.learning.rows.IN_MEMORY", 100)
     told = list[tuple[int, int]]()
     in_file, same = train_head(features, one_hot(labels, 2), folder=tmp_path, told=lambda *done: told.append(done))
     np.testing.assert_allclose(in_file.weights, head.weights, atol=0.02 * np.abs(head.weights).max())

@@ -15,18 +15,18 @@ import pytest
 from click.testing import CliRunner
 
 import lite0
-import trainer.int8 as int8_module
-from classifier.model import load
+import trainer.learning.int8 as int8_module
+from classifier.models.model import load
 from demo.bananas import picture
 from ripeloop.errors import Refused
 from trainer.__main__ import main
-from trainer.backbone import FEATURE_COUNT, FEATURES, INPUT
-from trainer.calibration import softmax
-from trainer.crossvalidation import train_head
-from trainer.export import write_export
-from trainer.features import BadTrainingImage, Extractor, Source, extract
-from trainer.int8 import calibrated, quantized
-from trainer.training import train
+from trainer.learning.backbone import FEATURE_COUNT, FEATURES, INPUT
+from trainer.learning.calibration import softmax
+from trainer.learning.crossvalidation import train_head
+from trainer.learning.export import write_export
+from trainer.learning.features import BadTrainingImage, Extractor, Source, extract
+from trainer.learning.int8 import calibrated, quantized
+from trainer.learning.training import train
 
 FRUIT = tuple(picture(9, nth, ripeness, 120).jpeg for nth in range(6) for ripeness in (0.05, 0.95))
 

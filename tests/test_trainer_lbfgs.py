@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from trainer.lbfgs import minimise
+from trainer.learning.lbfgs import minimise
 
 Vector = npt.NDArray[np.float64]
 

@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from classifier.export import read
-from classifier.model import load
+from classifier.models.export import read
+from classifier.models.model import load
 from demo.bananas import picture
 from ripeloop.errors import Refused, SettingsError
-from trainer.advanced import Choice
-from trainer.features import BadTrainingImage
-from trainer.request import TrainingImage, TrainingRequest, TrainingTag, train_request
+from trainer.learning.advanced import Choice
+from trainer.learning.features import BadTrainingImage
+from trainer.runs.request import TrainingImage, TrainingRequest, TrainingTag, train_request
 
 ITERATION = "11111111-2222-3333-4444-555555555555"
 RIPENESS = {"brown": 0.95, "green": 0.05, "yellow": 0.5}

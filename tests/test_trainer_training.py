@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 import lite0
-from classifier.model import Model, load
+from classifier.models.model import Model, load
 from demo.bananas import TAGS, picture
 from ripeloop.errors import Refused
-from trainer.export import write_export
-from trainer.features import BadTrainingImage, Source, extract
-from trainer.training import Trained, check_enough, train
+from trainer.learning.export import write_export
+from trainer.learning.features import BadTrainingImage, Source, extract
+from trainer.learning.training import Trained, check_enough, train
 
 RUBBISH = ("glass", "metal", "paper", "plastic")
 CLEAR = {"unripe": 0.05, "ripe": 0.5, "overripe": 0.95}
@@ -101,7 +101,7 @@ def test_a_bad_tag_is_refused_before_any_image_is_looked_at() -> None:
 TRAIN_SIXTY = """
 from pathlib import Path
 from demo.bananas import picture
-from trainer.training import train
+from trainer.learning.training import train
 clear = {"unripe": 0.05, "ripe": 0.5, "overripe": 0.95}
 train({tag: [picture(8, n, ripeness, 120).jpeg for n in range(20)] for tag, ripeness in clear.items()}).to_zip()
 print(Path("/proc/self/status").read_text())

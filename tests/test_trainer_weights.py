@@ -13,7 +13,7 @@ import pytest
 
 import lite0
 from ripeloop.errors import BadModel
-from trainer.weights import read_weights
+from trainer.learning.weights import read_weights
 
 HEADER = pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2) + pickle.dumps({"little_endian": True}, 2)
 NUMBERS = np.arange(6, dtype="<f4")

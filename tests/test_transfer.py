@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from retrain import folders
 from retrain.__main__ import main
 from retrain.customvision import CustomVision
-from retrain.dataset import About, Item, Label, Record, Tag
-from retrain.formats import NAMES
-from retrain.transfer import copy, items_of, project_for
+from retrain.data import folders
+from retrain.data.dataset import About, Item, Label, Record, Tag
+from retrain.data.formats import NAMES
+from retrain.data.transfer import copy, items_of, project_for
 from ripeloop.errors import Denied, NotFound, Offline, Refused, SettingsError
 from ripeloop.prediction import image_id
 from trainerservice import KEY, Service, jpeg, service

@@ -16,13 +16,12 @@ from click.testing import CliRunner, Result
 
 from azurite import Azurite
 from edge import Edge
-from retrain import curve
 from retrain.__main__ import main
-from retrain.fleet import Fleet
-from retrain.judge import FIRST, SAME, Rule
+from retrain.devices.fleet import Fleet
+from retrain.judging import curve
+from retrain.judging.judge import FIRST, SAME, Rule
 from retrain.settings import Hub
 from retrain.turn import past
-from retrain.turn.heldout import is_held_out
 from retrain.turn.lease import only_here, only_one
 from retrain.turn.outcome import (
     FAILED,
@@ -36,14 +35,15 @@ from retrain.turn.outcome import (
 from retrain.turn.releasing import find_active, release_package, wanted_of
 from retrain.turn.settings import Judging, Packing, Store, TurnSettings
 from retrain.turn.state import State
+from retrain.turn.tag.heldout import is_held_out
+from retrain.turn.tag.use import Use
+from retrain.turn.train.worth import TrainPolicy
 from retrain.turn.turn import look_ahead, run_turn
-from retrain.turn.use import Use
 from retrain.turn.work import Step, Work
-from retrain.turn.worth import TrainPolicy
 from ripeloop.blobs import open_blobs
 from ripeloop.errors import Offline, Refused, SettingsError
 from ripeloop.package import read_provenance, sha256_of
-from trainer.files import Files
+from trainer.state.files import Files
 from trainerservice import COMPACT, KEY, service, training_client
 from turns import put_samples, taking_models, told
 

@@ -20,15 +20,15 @@ from azure.cognitiveservices.vision.customvision.training import CustomVisionTra
 from click.testing import CliRunner
 
 from between import Between
-from classifier.model import load
+from classifier.models.model import load
 from retrain.__main__ import main
 from retrain.customvision import CustomVision
-from retrain.turn.exporting import EXPORT_FAILED, TRIES, fetch_export
-from retrain.turn.waiting import Pace
+from retrain.turn.train.exporting import EXPORT_FAILED, TRIES, fetch_export
+from retrain.turn.train.waiting import Pace
 from ripeloop.errors import BadModel, NotFound, Offline, Refused, SettingsError, Unfinished
-from trainer.exports import Exports
-from trainer.files import Files
-from trainer.store import Store
+from trainer.state.exports import Exports
+from trainer.state.files import Files
+from trainer.state.store import Store
 from trainerservice import COMPACT, INT8, KEY, Service, service, trained, training_client, upload
 
 GENERAL = "ee85a74c-405e-4adc-bb47-ffa8ca0c9f31"

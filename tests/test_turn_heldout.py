@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from labelled import DyingBlobs, Fuse, Killed, answered, image, label, name_of, put
-from retrain.holdout import find
+from retrain.judging.holdout import find
 from retrain.labels import JUNK, NONE, Labels
-from retrain.turn.heldout import fetch_holdout, is_held_out
-from retrain.turn.use import HOLDOUT, KEY, TRAINING, Use
+from retrain.turn.tag.heldout import fetch_holdout, is_held_out
+from retrain.turn.tag.use import HOLDOUT, KEY, TRAINING, Use
 from ripeloop.blobname import MAX_METADATA_BYTES, check_metadata
 from ripeloop.blobs import FolderBlobs
 from ripeloop.errors import SettingsError

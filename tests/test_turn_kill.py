@@ -16,12 +16,12 @@ import pytest
 
 from edge import Edge
 from hubs import OF_THE_SDK, reported
-from retrain.curve import read
-from retrain.dataset import Record, unpacked
+from retrain.data.dataset import Record, unpacked
+from retrain.judging.curve import read
 from retrain.turn.past import HISTORY, MODEL, folder_of
 from retrain.turn.state import State
+from retrain.turn.tag.use import Use
 from retrain.turn.turn import STATE, run_turn
-from retrain.turn.use import Use
 from ripeloop.blobs import open_blobs
 from ripeloop.package import sha256_of
 from trainerservice import COMPACT, service, training_client

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from retrain import curve
-from retrain.judge import BETTER, FIRST, NOT_ENOUGH, SAME, WORSE
+from retrain.judging import curve
+from retrain.judging.judge import BETTER, FIRST, NOT_ENOUGH, SAME, WORSE
 from retrain.turn import past
 from retrain.turn.outcome import (
     FAILED,

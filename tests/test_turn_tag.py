@@ -16,12 +16,12 @@ from azurite import Azurite
 from labelled import SHARE, answered, image, label, name_of, numbers, put
 from retrain.__main__ import main
 from retrain.customvision import CustomVision, NewImage
-from retrain.dataset import About, Record, Tag
+from retrain.data.dataset import About, Record, Tag
 from retrain.labels import JUNK, NONE, REVIEW, UNSURE
-from retrain.turn.heldout import is_held_out
-from retrain.turn.tagged import Tagged
-from retrain.turn.tagging import Plan, tag
-from retrain.turn.use import HOLDOUT, TRAINING, Use
+from retrain.turn.tag.heldout import is_held_out
+from retrain.turn.tag.tagged import Tagged
+from retrain.turn.tag.tagging import Plan, tag
+from retrain.turn.tag.use import HOLDOUT, TRAINING, Use
 from ripeloop.blobs import Blobs, FolderBlobs, open_blobs
 from ripeloop.prediction import image_id
 from trainerservice import KEY, Service, service

@@ -13,10 +13,10 @@ import pytest
 
 from labelled import SHARE, DyingBlobs, DyingService, Fuse, Killed, answered, image, label, name_of, numbers, put
 from retrain.customvision import CustomVision, NewImage
-from retrain.dataset import About, Tag
+from retrain.data.dataset import About, Tag
 from retrain.labels import JUNK, NONE
-from retrain.turn.tagging import Plan, tag
-from retrain.turn.use import HOLDOUT, TRAINING, Use
+from retrain.turn.tag.tagging import Plan, tag
+from retrain.turn.tag.use import HOLDOUT, TRAINING, Use
 from ripeloop.blobs import FolderBlobs
 from ripeloop.prediction import image_id
 from trainerservice import KEY, Service, service

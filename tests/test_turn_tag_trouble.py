@@ -14,12 +14,12 @@ from PIL import Image
 
 from labelled import SHARE, answered, image, name_of, numbers, put
 from retrain.customvision import CustomVision, NewImage, Taken
-from retrain.dataset import About, Tag
+from retrain.data.dataset import About, Tag
 from retrain.labels import JUNK, Answer, Labels
-from retrain.turn import marking
-from retrain.turn.sending import WHY
-from retrain.turn.tagging import Plan, tag
-from retrain.turn.use import Use
+from retrain.turn.tag import marking
+from retrain.turn.tag.sending import WHY
+from retrain.turn.tag.tagging import Plan, tag
+from retrain.turn.tag.use import Use
 from ripeloop.blobs import FolderBlobs
 from ripeloop.errors import Denied, Offline, Refused
 from ripeloop.prediction import image_id

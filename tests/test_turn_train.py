@@ -25,14 +25,14 @@ from between import Between
 from retrain.__main__ import main
 from retrain.customvision import CustomVision
 from retrain.iteration import COMPLETED, FAILED, Iteration
-from retrain.turn.training import facts_of, find_project, train
-from retrain.turn.waiting import Pace
-from retrain.turn.worth import Facts, Order, TrainPolicy, giving_way, worth_training
+from retrain.turn.train.training import facts_of, find_project, train
+from retrain.turn.train.waiting import Pace
+from retrain.turn.train.worth import Facts, Order, TrainPolicy, giving_way, worth_training
 from ripeloop.errors import NotFound, Offline, Refused, SettingsError, TrainingFailed, Unfinished
-from trainer.files import Files
-from trainer.ledger import Ledger
-from trainer.ledger import Order as Asked
-from trainer.store import Store
+from trainer.state.files import Files
+from trainer.state.ledger import Ledger
+from trainer.state.ledger import Order as Asked
+from trainer.state.store import Store
 from trainerservice import COMPACT, KEY, Service, jpeg, service, trained, training_client, upload
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -219,7 +219,7 @@ def training_of(service: int) -> int:
     while time.monotonic() < end:
         for child in Path(f"/proc/{service}/task/{service}/children").read_text().split():
             with suppress(OSError):
-                if b"trainer.job" in Path(f"/proc/{child}/cmdline").read_bytes():
+                if b"trainer.runs.job" in Path(f"/proc/{child}/cmdline").read_bytes():
                     return int(child)
         time.sleep(0.02)
     raise AssertionError("nothing is trained")

@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import assume, given
 from hypothesis import strategies as some
 
-from classifier.watch import Figures, Rules, unjudged, worse
+from classifier.rollout.watch import Figures, Rules, unjudged, worse
 
 
 @some.composite

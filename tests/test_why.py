@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from sampler.evict import DISK, QUOTA
-from sampler.keep import BUDGET, DAMAGED, DUPLICATE, NEAR_DUPLICATE, QUOTA_REASON, QUOTA_TAG, REFUSED, Rules
-from sampler.outbox import Counters
-from sampler.trouble import Troubles
-from sampler.why import Facts, why
+from sampler.index.outbox import Counters
+from sampler.keeping.evict import DISK, QUOTA
+from sampler.keeping.keep import BUDGET, DAMAGED, DUPLICATE, NEAR_DUPLICATE, QUOTA_REASON, QUOTA_TAG, REFUSED, Rules
+from sampler.telling.trouble import Troubles
+from sampler.telling.why import Facts, why
 
 
 def told(counters: Counters, rules: Rules = Rules(), **facts: Any) -> str:

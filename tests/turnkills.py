@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from retrain.customvision import CustomVision
-from retrain.fleet import Fleet
+from retrain.devices.fleet import Fleet
 from retrain.release import Device
 from retrain.release import Plan as ReleasePlan
 from retrain.settings import Hub

@@ -11,14 +11,14 @@ from typing import Any
 
 from demo.bananas import random_picture
 from edge import Edge
-from retrain.judge import Rule
+from retrain.judging.judge import Rule
 from retrain.labels import TAG, Answer, Labels
 from retrain.release import Device
 from retrain.release import Plan as ReleasePlan
 from retrain.settings import Hub
 from retrain.turn.settings import Judging, Service, Store, TurnSettings
-from retrain.turn.waiting import Pace
-from retrain.turn.worth import TrainPolicy
+from retrain.turn.train.waiting import Pace
+from retrain.turn.train.worth import TrainPolicy
 from ripeloop.blobs import open_blobs
 from ripeloop.hub import Hub as DeviceHub
 from ripeloop.hub import HubLimits, open_hub

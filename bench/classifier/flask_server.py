@@ -18,8 +18,8 @@ import numpy.typing as npt
 from flask import Flask, jsonify, request
 from PIL import Image
 
-from classifier.runtime import onnxruntime
-from trainer.export import PROBABILITIES
+from classifier.models.runtime import onnxruntime
+from trainer.learning.export import PROBABILITIES
 
 MAX_BODY = 4 * 1024 * 1024
 

@@ -20,8 +20,8 @@ import numpy.typing as npt
 import simplejpeg
 from PIL import Image
 
-from classifier.runtime import onnxruntime
-from trainer.backbone import INPUT, SIZE
+from classifier.models.runtime import onnxruntime
+from trainer.learning.backbone import INPUT, SIZE
 
 Tensor = npt.NDArray[np.float32]
 

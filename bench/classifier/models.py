@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from classifier.model import load
+from classifier.models.model import load
 from demo.bananas import picture
 from ripeloop.errors import SettingsError
-from trainer import folder as labelled
-from trainer.training import LEAST_IMAGES, train
+from trainer.learning import folder as labelled
+from trainer.learning.training import LEAST_IMAGES, train
 
 FLAVOURS = ("fp32", "int8")
 SEED = 2026

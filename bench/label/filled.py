@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from retrain.label import samples
-from retrain.label.cache import Cache, Found, Look
+from retrain.label.container import samples
+from retrain.label.container.cache import Cache, Found, Look
 from retrain.labels import BLIND, TAG, Answer, Labels
 from ripeloop.blobname import Blob
 from ripeloop.blobs import FolderBlobs

@@ -20,9 +20,9 @@ from itertools import count, islice
 from pathlib import Path
 
 from bench.sampler.pictures import record
-from sampler.judge import Judge
-from sampler.keep import Rules
-from sampler.outbox import Kept, Outbox
+from sampler.index.outbox import Kept, Outbox
+from sampler.keeping.judge import Judge
+from sampler.keeping.keep import Rules
 from sampler.sample import Sample
 
 ROWS = 1_000_000

@@ -14,10 +14,10 @@ from pathlib import Path
 from bench.sampler.pictures import flagged_images
 from ripeloop.blobs import FolderBlobs
 from ripeloop.spool import Spool
-from sampler.inbox import Inbox
-from sampler.outbox import Outbox
-from sampler.retention import Retention
-from sampler.steering import Steering
+from sampler.index.outbox import Outbox
+from sampler.keeping.inbox import Inbox
+from sampler.keeping.retention import Retention
+from sampler.telling.steering import Steering
 
 IMAGES = 2000
 BYTES = 60_000

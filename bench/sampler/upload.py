@@ -22,11 +22,11 @@ from azure.storage.blob.aio import ContainerClient  # noqa: TID251
 from ripeloop.blobs import FolderBlobs, open_blobs
 from ripeloop.prediction import Flagged, Prediction, image_id
 from ripeloop.spool import Spool
-from sampler.cloud import Cloud
-from sampler.outbox import Outbox
+from sampler.index.outbox import Outbox
 from sampler.sample import Sample
-from sampler.steering import Steering
-from sampler.upload import Uploader
+from sampler.telling.steering import Steering
+from sampler.uploading.cloud import Cloud
+from sampler.uploading.upload import Uploader
 
 TESTS = Path(__file__).parents[2] / "tests"
 CONCURRENCY = 8

@@ -14,9 +14,9 @@ import numpy as np
 from bench.sampling.pictures import Frame
 from ripeloop.prediction import Flagged, Prediction
 from ripeloop.uncertainty import Policy, reason_to_flag
-from sampler.judge import Judge
-from sampler.keep import Rules
-from sampler.outbox import Outbox
+from sampler.index.outbox import Outbox
+from sampler.keeping.judge import Judge
+from sampler.keeping.keep import Rules
 
 BEGIN = datetime(2026, 11, 23, 10, tzinfo=UTC)
 BETWEEN = timedelta(seconds=1)

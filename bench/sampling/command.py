@@ -15,11 +15,11 @@ from bench.sampling.learning import Course, course
 from bench.sampling.pictures import Thing, bits_between, read_things
 from bench.sampling.report import CHANCE, OURS, WITHOUT, Shown, Told, page, picture
 from bench.sampling.stream import SCENES, Plan, Scene, season
-from sampler.keep import Rules
-from trainer.backbone import build_backbone
-from trainer.cache import FeatureCache
-from trainer.features import Extractor
-from trainer.weights import lite0_weights
+from sampler.keeping.keep import Rules
+from trainer.learning.backbone import build_backbone
+from trainer.learning.cache import FeatureCache
+from trainer.learning.features import Extractor
+from trainer.learning.weights import lite0_weights
 
 PAGE, PICTURE = "EXPERIMENT.md", "experiment.svg"
 IMAGES = Path(__file__).parents[3] / "shared" / "images" / "recycling"

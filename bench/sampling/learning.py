@@ -11,9 +11,9 @@ from bench.sampling.choosing import Choice
 from bench.sampling.pictures import Frame, plain
 from bench.sampling.stream import Season
 from ripeloop.prediction import Prediction
-from trainer.calibration import Matrix, softmax
-from trainer.crossvalidation import train_head
-from trainer.head import Head
+from trainer.learning.calibration import Matrix, softmax
+from trainer.learning.crossvalidation import train_head
+from trainer.learning.head import Head
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from classifier.dhash import dhash
-from classifier.imaging import to_tensor
+from classifier.pixels.dhash import dhash
+from classifier.pixels.imaging import to_tensor
 from ripeloop.prediction import image_id
-from trainer.cache import FeatureCache, NoCache
-from trainer.features import SPEC, Extractor, Features, Source, extract
+from trainer.learning.cache import FeatureCache, NoCache
+from trainer.learning.features import SPEC, Extractor, Features, Source, extract
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 _SEEN = 0.94  # of each side: what lies around it comes into view as the thing moves on

@@ -17,31 +17,31 @@ from typing import Any, TypeVar
 import click
 from aiohttp import web
 
-from classifier import messages
-from classifier.app import Options, application, is_our_fault
-from classifier.classify import Classifier
-from classifier.cores import cores
-from classifier.decoding import MAX_SIDE
-from classifier.fetch import FetchLimits
-from classifier.freed import give_back, keep_little
-from classifier.guard import Limits as BodyLimits
-from classifier.guard import OncePerMinute
-from classifier.handoff import Bounds, Handoff
-from classifier.live import Live
-from classifier.memory import Memory
-from classifier.messages import Predictions, answer_images
-from classifier.metrics import Metrics
-from classifier.model import Model, load
-from classifier.providers import CPU, parse
-from classifier.quiet import keep_quiet
-from classifier.rollout import Rollout, RolloutSettings
-from classifier.room import MAX_PIXELS, Room
+from classifier.models.cores import cores
+from classifier.models.model import Model, load
+from classifier.models.providers import CPU, parse
+from classifier.numbers.metrics import Metrics
+from classifier.numbers.summary import Counts, post_summaries, status
+from classifier.numbers.thresholds import Thresholds, follow
+from classifier.pixels.decoding import MAX_SIDE
+from classifier.pixels.freed import give_back, keep_little
+from classifier.pixels.quiet import keep_quiet
+from classifier.pixels.room import MAX_PIXELS, Room
+from classifier.rollout.fetch import FetchLimits
+from classifier.rollout.live import Live
+from classifier.rollout.memory import Memory
+from classifier.rollout.rollout import Rollout, RolloutSettings
+from classifier.rollout.shelf import Shelf
+from classifier.rollout.start import Sources, begin
+from classifier.serving import messages
+from classifier.serving.app import Options, application, is_our_fault
+from classifier.serving.classify import Classifier
+from classifier.serving.guard import Limits as BodyLimits
+from classifier.serving.guard import OncePerMinute
+from classifier.serving.handoff import Bounds, Handoff
+from classifier.serving.messages import Predictions, answer_images
+from classifier.serving.url import Hosts, fetching
 from classifier.settings import EXACT, FAST, MAX_BODY, Settings
-from classifier.shelf import Shelf
-from classifier.start import Sources, begin
-from classifier.summary import Counts, post_summaries, status
-from classifier.thresholds import Thresholds, follow
-from classifier.url import Hosts, fetching
 from ripeloop import process
 from ripeloop.errors import BadModel, SettingsError
 from ripeloop.hub import open_hub

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from classifier.providers import CPU
-from classifier.rollout import RolloutSettings
-from classifier.room import MAX_PIXELS
-from classifier.url import Hosts
+from classifier.models.providers import CPU
+from classifier.pixels.room import MAX_PIXELS
+from classifier.rollout.rollout import RolloutSettings
+from classifier.serving.url import Hosts
 from ripeloop.errors import SettingsError
 from ripeloop.spool import Limits
 from ripeloop.uncertainty import Policy

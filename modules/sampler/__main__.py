@@ -18,23 +18,23 @@ from ripeloop.blobs import Blobs, open_blobs
 from ripeloop.errors import SettingsError
 from ripeloop.hub import Hub, open_hub
 from ripeloop.spool import Spool
-from sampler.cloud import Cloud
-from sampler.credential import Credentials
-from sampler.inbox import Inbox
-from sampler.methods import Methods
-from sampler.metrics import Metrics
-from sampler.outbox import Outbox
-from sampler.pages import served
-from sampler.pause import Pause
-from sampler.rebuild import look_again
-from sampler.retention import Retention
+from sampler.index.outbox import Outbox
+from sampler.index.rebuild import look_again
+from sampler.keeping.inbox import Inbox
+from sampler.keeping.retention import Retention
 from sampler.settings import LOCAL_API_VERSION, Settings
-from sampler.steering import KNOBS, Knob, Steering, Wheel
-from sampler.summary import status, tell
-from sampler.trouble import Troubles
-from sampler.unreadable import Unreadable
-from sampler.upload import Uploader
-from sampler.why import Facts, why
+from sampler.telling.methods import Methods
+from sampler.telling.metrics import Metrics
+from sampler.telling.pages import served
+from sampler.telling.steering import KNOBS, Knob, Steering, Wheel
+from sampler.telling.summary import status, tell
+from sampler.telling.trouble import Troubles
+from sampler.telling.why import Facts, why
+from sampler.uploading.cloud import Cloud
+from sampler.uploading.credential import Credentials
+from sampler.uploading.pause import Pause
+from sampler.uploading.unreadable import Unreadable
+from sampler.uploading.upload import Uploader
 
 log = logging.getLogger("sampler")
 

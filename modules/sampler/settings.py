@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sampler.credential import Credential
-from sampler.steering import Steering
+from sampler.telling.steering import Steering
+from sampler.uploading.credential import Credential
 
 # what Azure Blob Storage on IoT Edge speaks: far less than Azure does
 LOCAL_API_VERSION = "2019-07-07"

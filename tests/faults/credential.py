@@ -14,7 +14,7 @@ from faults.device import Device, until_so
 from faults.ground import Ground
 from faults.outcome import Outcome
 from faults.reckoning import reckoned
-from retrain.fleet import Fleet
+from retrain.devices.fleet import Fleet
 
 LASTS = timedelta(seconds=5)
 IMAGES = 80

@@ -22,7 +22,7 @@ from ripeloop.blobs import open_blobs
 from ripeloop.errors import SpoolFull
 from ripeloop.prediction import Flagged, Prediction, image_id
 from ripeloop.spool import Spool
-from sampler.outbox import Counters, Outbox
+from sampler.index.outbox import Counters, Outbox
 
 IMAGE_BYTES = 30_000
 START_SECONDS = 60.0

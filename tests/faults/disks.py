@@ -16,7 +16,7 @@ from cloudproxy import PASS, REFUSED
 from faults.ground import Ground
 from faults.outcome import Outcome
 from faults.reckoning import reckoned
-from sampler.evict import free_bytes
+from sampler.keeping.evict import free_bytes
 
 DISK_BYTES = 24 * 1024 * 1024
 FLOOR_BYTES = 6 * 1024 * 1024

@@ -24,10 +24,10 @@ from faults.device import in_cloud, until, until_so
 from faults.ground import Ground, MortalStore
 from faults.outcome import Outcome
 from faults.reckoning import disagreement
-from retrain.fleet import Fleet
+from retrain.devices.fleet import Fleet
 from ripeloop.errors import Offline, Refused
 from ripeloop.prediction import image_id
-from sampler.outbox import Counters
+from sampler.index.outbox import Counters
 
 CLOUD = "cloud"
 VICTIMS = (CLASSIFIER, SAMPLER, RUNTIME, CLOUD)

@@ -8,7 +8,7 @@ from collections.abc import Collection
 
 from faults.device import Device
 from faults.outcome import Outcome
-from sampler.outbox import Counters, Outbox
+from sampler.index.outbox import Counters, Outbox
 
 
 async def reckoned(

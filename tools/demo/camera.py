@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import aiohttp
 
 from demo.pictures import Picture
-from retrain.chances import Share
+from retrain.judging.chances import Share
 from ripeloop.errors import Offline
 from ripeloop.prediction import image_id
 

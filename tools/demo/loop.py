@@ -21,20 +21,20 @@ from demo.system import CLASSIFIER, SAMPLER, System, Training, until
 from demo.undoing import Bad, release_bad
 from demo.view import View
 from retrain.customvision import CustomVision, NewImage
-from retrain.dataset import About, Tag
-from retrain.fleet import Fleet
-from retrain.judge import Rule
+from retrain.data.dataset import About, Tag
+from retrain.devices.fleet import Fleet
+from retrain.judging.judge import Rule
 from retrain.release import Device
 from retrain.release import Plan as ReleasePlan
 from retrain.settings import Hub
 from retrain.turn import past
 from retrain.turn.settings import Judging, Packing, Service, Store, TurnSettings
 from retrain.turn.state import Turn
-from retrain.turn.tagging import Plan as TagPlan
+from retrain.turn.tag.tagging import Plan as TagPlan
+from retrain.turn.tag.use import Use
+from retrain.turn.train.waiting import Pace
+from retrain.turn.train.worth import TrainPolicy
 from retrain.turn.turn import run_turn
-from retrain.turn.use import Use
-from retrain.turn.waiting import Pace
-from retrain.turn.worth import TrainPolicy
 from ripeloop.blobs import Blob, open_blobs
 from ripeloop.errors import Offline, Refused, SettingsError
 from ripeloop.prediction import format_time, image_id

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from classifier.decoding import decode
+from classifier.pixels.decoding import decode
 from demo import starter
 from demo.pictures import Picture, find, mixed, split_for_training
 from demo.starter import BOTH, DAY, NIGHT

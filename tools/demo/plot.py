@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from retrain.report.markup import words
+from retrain.judging.report.markup import words
 from retrain.shown import percent
 
 WIDE, HIGH = 640, 300

@@ -10,12 +10,12 @@ from demo.material import Material
 from demo.plot import lines
 from demo.rounds import Example, Round, Undone
 from demo.view import outcome
-from retrain.chances import Share
-from retrain.report.markup import section, share, tag_name, words
-from retrain.report.pictures import thumbnail
-from retrain.report.style import STYLE
+from retrain.judging.chances import Share
+from retrain.judging.report.markup import section, share, tag_name, words
+from retrain.judging.report.pictures import thumbnail
+from retrain.judging.report.style import STYLE
 from retrain.shown import DASH, percent
-from retrain.turn.use import HOLDOUT, TRAINING
+from retrain.turn.tag.use import HOLDOUT, TRAINING
 from ripeloop.disk import write_whole
 from ripeloop.errors import BadImage
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from demo.camera import Answer, Shift
-from retrain.chances import Share
+from retrain.judging.chances import Share
 from retrain.turn.outcome import RELEASED
 from retrain.turn.state import Turn
 

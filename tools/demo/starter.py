@@ -17,8 +17,8 @@ from pathlib import Path
 from demo.bananas import TAGS, Drawn, at_night, picture, random_picture, tag_of
 from ripeloop.errors import SettingsError
 from ripeloop.prediction import image_id
-from trainer.export import write_export
-from trainer.training import train
+from trainer.learning.export import write_export
+from trainer.learning.training import train
 
 FORM = 3  # change it when the same pictures would give another model or other drawings
 TRAINED_ON_SEED, POSTED_SEED = 1, 2

@@ -11,8 +11,8 @@ from pathlib import Path
 from demo.camera import Shift, post_all
 from demo.pictures import Picture
 from demo.rounds import Undone
-from retrain.fleet import Fleet
-from retrain.judging import PackageSettings, packed
+from retrain.devices.fleet import Fleet
+from retrain.judging.commands import PackageSettings, packed
 from retrain.release import Device, Plan, release, rollback
 from retrain.release.releasing import UNDONE
 from ripeloop.blobs import open_blobs

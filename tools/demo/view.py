@@ -19,8 +19,8 @@ from demo.account import Account
 from demo.camera import Answer, Shift
 from demo.rounds import Round, Undone
 from demo.scene import CAMERA, STAGES, UNDO, Scene
-from retrain.chances import Share
-from retrain.judge import BETTER, WORSE
+from retrain.judging.chances import Share
+from retrain.judging.judge import BETTER, WORSE
 from retrain.shown import DASH
 from retrain.turn.outcome import NOTHING
 

@@ -16,7 +16,7 @@ from azure.cognitiveservices.vision.customvision.training import CustomVisionTra
 from msrest.authentication import ApiKeyCredentials
 from msrest.exceptions import ClientException
 
-from retrain.dataset import About, Label, Record, Tag, packed, unpacked
+from retrain.data.dataset import About, Label, Record, Tag, packed, unpacked
 from retrain.iteration import ExportState, Iteration
 from ripeloop.errors import Denied, NotFound, Offline, Refused
 

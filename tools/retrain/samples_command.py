@@ -7,10 +7,10 @@ from contextlib import AbstractAsyncContextManager
 
 import click
 
+from retrain.devices.tables import show_arrived
 from retrain.ending import ENDS, run
 from retrain.samples import Arrived, arrived, folder_of
 from retrain.settings import cloud_options, json_option
-from retrain.tables import show_arrived
 from ripeloop.blobs import Blobs, open_blobs
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from classifier.url import Hosts
+from classifier.serving.url import Hosts
 from ripeloop import process
 from ripeloop.errors import RipeloopError, SettingsError
 from trainer.serve import serve

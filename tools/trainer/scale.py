@@ -19,9 +19,9 @@ import click
 import numpy as np
 from PIL import Image
 
-from trainer.cache import FeatureCache
-from trainer.features import Source
-from trainer.training import CHOOSING, Lesson, Trained, learn
+from trainer.learning.cache import FeatureCache
+from trainer.learning.features import Source
+from trainer.learning.training import CHOOSING, Lesson, Trained, learn
 
 TAGS = ("dots", "rings", "stripes")
 _SIDE = 96

@@ -11,18 +11,18 @@ from pathlib import Path
 
 from aiohttp import web
 
-from classifier.app import is_our_fault
-from classifier.guard import OncePerMinute
-from classifier.url import fetching
+from classifier.serving.app import is_our_fault
+from classifier.serving.guard import OncePerMinute
+from classifier.serving.url import fetching
 from ripeloop.errors import SettingsError
-from trainer import sweep
+from trainer.api.gate import Gate
+from trainer.api.parts import Parts
+from trainer.api.service import application
 from trainer.errors import Problem
-from trainer.gate import Gate
-from trainer.parts import Parts
-from trainer.service import application
 from trainer.settings import ServeSettings
-from trainer.store import Store
-from trainer.uploads import MAX_BYTES
+from trainer.state import sweep
+from trainer.state.store import Store
+from trainer.state.uploads import MAX_BYTES
 
 log = logging.getLogger(__name__)
 

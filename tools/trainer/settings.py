@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from classifier.url import Hosts
+from classifier.serving.url import Hosts
 from ripeloop.errors import SettingsError
-from trainer.gate import is_loopback
+from trainer.api.gate import is_loopback
 
 
 @dataclass(frozen=True, slots=True)

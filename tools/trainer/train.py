@@ -8,11 +8,12 @@ import numpy as np
 from rich.console import Console
 
 from ripeloop.errors import SettingsError
-from trainer import folder, view
-from trainer.export import write_export
-from trainer.features import BadTrainingImage, Source
+from trainer import view
+from trainer.learning import folder
+from trainer.learning.export import write_export
+from trainer.learning.features import BadTrainingImage, Source
+from trainer.learning.training import Lesson, Trained, check_enough, learn
 from trainer.settings import Settings
-from trainer.training import Lesson, Trained, check_enough, learn
 
 
 def run(settings: Settings, console: Console) -> Trained:

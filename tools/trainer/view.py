@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from trainer.training import Trained
+from trainer.learning.training import Trained
 
 PLAIN_SECONDS = 2.0
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from aiohttp import web
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from retrain.label.asking import MAX_BODY
+from retrain.label.asking.asking import MAX_BODY
+from retrain.label.pages.shown import page
 from retrain.label.parts import Parts
 from retrain.label.routes import PAGES
 from retrain.label.security import Guard
-from retrain.label.shown import page
 from ripeloop.errors import Changed, Denied, NotFound, Offline, Refused, RipeloopError
 
 log = logging.getLogger(__name__)

@@ -7,18 +7,18 @@ from datetime import UTC, datetime
 
 from jinja2 import Environment
 
-from retrain.label.alike import LookAlikes
-from retrain.label.answers import Answers
-from retrain.label.asker import Asker
-from retrain.label.cache import Cache
-from retrain.label.images import Images
-from retrain.label.journal import Journal
+from retrain.label.answering.answers import Answers
+from retrain.label.answering.journal import Journal
+from retrain.label.asking.alike import LookAlikes
+from retrain.label.asking.queue import Queue
+from retrain.label.asking.tags import Tags
+from retrain.label.container.cache import Cache
+from retrain.label.container.scan import Scan
+from retrain.label.pages.images import Images
+from retrain.label.pages.retraining import Retraining
 from retrain.label.people import People
-from retrain.label.queue import Queue
-from retrain.label.retraining import Retraining
-from retrain.label.scan import Scan
+from retrain.label.quality.asker import Asker
 from retrain.label.settings import Settings
-from retrain.label.tags import Tags
 from ripeloop.blobs import Blobs
 
 

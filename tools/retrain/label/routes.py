@@ -7,7 +7,8 @@ from typing import Any
 
 from aiohttp import web
 
-from retrain.label import api, export, mistakes_pages, pages, progress_pages, project, quality_pages
+from retrain.label.container import project
+from retrain.label.pages import api, export, mistakes_pages, pages, progress_pages, quality_pages
 from retrain.label.parts import Parts
 
 PAGES: tuple[Callable[[Parts], list[web.RouteDef]], ...] = (

@@ -11,23 +11,23 @@ from pathlib import Path
 
 from aiohttp import web
 
-from retrain.label.alike import LookAlikes
-from retrain.label.answers import Answers
+from retrain.label.answering.answers import Answers
+from retrain.label.answering.journal import Journal
+from retrain.label.answering.writing import Shares
 from retrain.label.app import application, templates
-from retrain.label.asker import Asker
-from retrain.label.cache import Cache
-from retrain.label.images import Images
-from retrain.label.journal import Journal
+from retrain.label.asking.alike import LookAlikes
+from retrain.label.asking.queue import Pace, Queue
+from retrain.label.asking.tags import Tags
+from retrain.label.container.cache import Cache
+from retrain.label.container.scan import Scan
+from retrain.label.pages.images import Images
+from retrain.label.pages.retraining import Retraining
 from retrain.label.parts import Parts
 from retrain.label.people import People, secret_in
-from retrain.label.predicted import Predicted
-from retrain.label.queue import Pace, Queue
-from retrain.label.retraining import Retraining
+from retrain.label.quality.asker import Asker
+from retrain.label.quality.predicted import Predicted
 from retrain.label.routes import TASKS
-from retrain.label.scan import Scan
 from retrain.label.settings import Settings
-from retrain.label.tags import Tags
-from retrain.label.writing import Shares
 from ripeloop.blobs import Blobs
 from ripeloop.errors import BadModel, SettingsError
 

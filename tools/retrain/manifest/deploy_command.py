@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
+from retrain.devices.fleet import Fleet
 from retrain.ending import ENDS, run
-from retrain.fleet import Fleet
 from retrain.manifest.rendered import read_manifest
 from retrain.settings import Hub, device_option, hub_options
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from retrain.fleet import Twin
+from retrain.devices.fleet import Twin
 
 ACTIVE, WATCHING, FAILED, ROLLED_BACK = "active", "watching", "failed", "rolled_back"
 UNTOLD = "untold"  # the hub has not brought it the wish yet

@@ -12,8 +12,8 @@ from typing import Any
 import click
 from rich.console import Console
 
+from retrain.devices.fleet import Fleet
 from retrain.ending import ENDS, told
-from retrain.fleet import Fleet
 from retrain.release.board import Board
 from retrain.release.plan import CANARY, Device, Place, Plan, Ring
 from retrain.release.plan import ring as ring_of

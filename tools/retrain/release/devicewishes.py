@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from retrain.fleet import Fleet, Twin
+from retrain.devices.fleet import Fleet, Twin
 from retrain.release.ringwishes import is_ours
 from retrain.release.wishes import MODEL, Wish, replacing, tell_to_roll_back
 from ripeloop.errors import Refused

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from classifier.watch import Figures, Rules, worse
-from retrain.fleet import Fleet, Twin
+from classifier.rollout.watch import Figures, Rules, worse
+from retrain.devices.fleet import Fleet, Twin
 from ripeloop.errors import NotFound, Offline, Refused
 
 MOST_ASKED = 20  # devices; a few tell enough, and each is a call

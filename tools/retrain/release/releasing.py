@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from retrain.fleet import PAGE, Fleet, Twin
+from retrain.devices.fleet import PAGE, Fleet, Twin
 from retrain.release import figures, journal
 from retrain.release.board import ACTIVE, BAD, SILENT, Board, Row, row
 from retrain.release.devicewishes import DeviceWishes

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from retrain.fleet import Fleet, Twin
+from retrain.devices.fleet import Fleet, Twin
 from retrain.release.plan import Ring
 from retrain.release.wishes import MODEL, Wish, tell_to_roll_back
 from ripeloop.errors import Changed, NotFound

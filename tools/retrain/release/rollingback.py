@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from retrain.fleet import Fleet
+from retrain.devices.fleet import Fleet
 from retrain.release.journal import UNDONE, Attempt, Journal
 from retrain.release.plan import CLASSIFIER, Place, name_of
 from retrain.release.releasing import wishes_of

@@ -12,15 +12,15 @@ from typing import Any
 
 import click
 
+from retrain.devices.fleet import Fleet
+from retrain.devices.standing import Standing, settings
+from retrain.devices.tables import show_standings
 from retrain.ending import ENDS, run
-from retrain.fleet import Fleet
 from retrain.release.board import ACTIVE, NONE, Board, Row, row
 from retrain.release.commands import place_of
 from retrain.release.plan import ALL, CLASSIFIER, Ring
 from retrain.release.shown import show_fleet
 from retrain.settings import NOT_AS_WANTED, OFFLINE, Hub, hub_options, json_option
-from retrain.standing import Standing, settings
-from retrain.tables import show_standings
 from ripeloop.errors import Offline, Refused
 
 MODULES = (CLASSIFIER, "sampler")

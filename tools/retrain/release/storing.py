@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from classifier import export as exports
-from classifier.wanted import from_desired, shown
+from classifier.models import export as exports
+from classifier.rollout.wanted import from_desired, shown
 from retrain.release.plan import Plan
 from ripeloop.blobs import Blobs, FolderBlobs, link
 from ripeloop.blobsas import Sas

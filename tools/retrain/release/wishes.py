@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from retrain.fleet import Fleet, Twin
+from retrain.devices.fleet import Fleet, Twin
 from ripeloop.errors import NotFound, Offline, Refused
 
 log = logging.getLogger(__name__)

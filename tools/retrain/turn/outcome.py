@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-from retrain.judge import BETTER, FIRST, NOT_ENOUGH, SAME, WORSE
+from retrain.judging.judge import BETTER, FIRST, NOT_ENOUGH, SAME, WORSE
 from retrain.settings import NOT_AS_WANTED
 
 RELEASED, PACKAGED, NOTHING = "released", "packaged", "nothing to do"

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from retrain.fleet import Fleet
+from retrain.devices.fleet import Fleet
 from retrain.release import Board, Device, Place, Plan, release
 from retrain.release.releasing import WAITING
 from retrain.release.storing import PACKAGES

@@ -12,22 +12,22 @@ import click
 
 from classifier.settings import FAST
 from retrain.ending import told
-from retrain.judge import Rule
-from retrain.judging import MODEL, SHARE, decode_option, packing_options, rule_options
+from retrain.judging.commands import MODEL, SHARE, decode_option, packing_options, rule_options
+from retrain.judging.judge import Rule
 from retrain.release.commands import MODELS, plan_of, plan_options
 from retrain.settings import Hub, cloud_options, endpoint_options, hub_options_if_any, json_option, project_option
 from retrain.shown import percent, plain
 from retrain.turn import past
-from retrain.turn.exporting import HOUR
 from retrain.turn.outcome import ACCEPTABLE, exit_code, word_for
 from retrain.turn.settings import Judging, Packing, Service, Store, TurnSettings
 from retrain.turn.state import Turn
 from retrain.turn.steps import STEPS
-from retrain.turn.tagging import Plan as TagPlan
-from retrain.turn.train_command import order_options, policy_options
+from retrain.turn.tag.tagging import Plan as TagPlan
+from retrain.turn.train.exporting import HOUR
+from retrain.turn.train.train_command import order_options, policy_options
+from retrain.turn.train.waiting import Pace
+from retrain.turn.train.worth import Order, TrainPolicy
 from retrain.turn.turn import Ahead, look_ahead, run_turn
-from retrain.turn.waiting import Pace
-from retrain.turn.worth import Order, TrainPolicy
 from ripeloop.bloblease import LEASED, LOST
 from ripeloop.errors import Offline, Refused, SettingsError
 

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from retrain.judge import Rule
+from retrain.judging.judge import Rule
 from retrain.release import Plan as ReleasePlan
 from retrain.settings import Hub
-from retrain.turn.exporting import HOUR
-from retrain.turn.tagging import Plan as TagPlan
-from retrain.turn.waiting import Pace
-from retrain.turn.worth import Order, TrainPolicy
+from retrain.turn.tag.tagging import Plan as TagPlan
+from retrain.turn.train.exporting import HOUR
+from retrain.turn.train.waiting import Pace
+from retrain.turn.train.worth import Order, TrainPolicy
 
 Told = Callable[[str], None]
 """Hears each line of progress, for a person."""

@@ -8,23 +8,23 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from retrain import curve
 from retrain.iteration import Iteration
-from retrain.judge import FIRST, NOT_ENOUGH, SAME, Judgement
-from retrain.judging import JudgeSettings, PackageSettings, judged, packed
-from retrain.packaging import model_sha256
-from retrain.report.page import write_report
+from retrain.judging import curve
+from retrain.judging.commands import JudgeSettings, PackageSettings, judged, packed
+from retrain.judging.judge import FIRST, NOT_ENOUGH, SAME, Judgement
+from retrain.judging.report.page import write_report
+from retrain.package.packaging import model_sha256
 from retrain.turn import past
-from retrain.turn.exporting import EXPORT_FAILED, fetch_export
-from retrain.turn.heldout import fetch_holdout
 from retrain.turn.outcome import FAILED, NOTHING, PACKAGED, RELEASED, Done, Verdict
 from retrain.turn.releasing import find_active, release_package, wanted_of
 from retrain.turn.settings import Judging, Told
 from retrain.turn.state import Turn
-from retrain.turn.tagging import tag
-from retrain.turn.training import facts_of, train
+from retrain.turn.tag.heldout import fetch_holdout
+from retrain.turn.tag.tagging import tag
+from retrain.turn.train.exporting import EXPORT_FAILED, fetch_export
+from retrain.turn.train.training import facts_of, train
+from retrain.turn.train.worth import worth_training
 from retrain.turn.work import Step, Work, now_and_then, write_json
-from retrain.turn.worth import worth_training
 from ripeloop.errors import BadModel, Refused, SettingsError, TrainingFailed
 
 

@@ -11,20 +11,20 @@ from datetime import UTC, datetime
 from typing import Any
 
 from retrain.customvision import CustomVision
-from retrain.holdout import images_in
-from retrain.signing import private_key
+from retrain.judging.holdout import images_in
+from retrain.package.signing import private_key
 from retrain.turn import past
-from retrain.turn.facts import Fact, is_held
-from retrain.turn.heldout import is_held_out
 from retrain.turn.lease import only_here, only_one
 from retrain.turn.outcome import GIVEN_UP, NOTHING, reopens
 from retrain.turn.settings import Store, Told, TurnSettings
 from retrain.turn.state import State, Turn
 from retrain.turn.steps import STEPS, too_few_to_judge
-from retrain.turn.tagged import NEGATIVE
-from retrain.turn.training import facts_of, find_project
+from retrain.turn.tag.facts import Fact, is_held
+from retrain.turn.tag.heldout import is_held_out
+from retrain.turn.tag.tagged import NEGATIVE
+from retrain.turn.train.training import facts_of, find_project
+from retrain.turn.train.worth import Facts, worth_training
 from retrain.turn.work import Step, Work
-from retrain.turn.worth import Facts, worth_training
 from ripeloop.blobs import Blobs, open_blobs
 from ripeloop.errors import SettingsError
 from ripeloop.prediction import format_time

@@ -1,0 +1,1 @@
+"""An export, loaded and asked."""

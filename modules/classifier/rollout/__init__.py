@@ -1,0 +1,1 @@
+"""A new model on its way to the answer, and back where it is worse."""

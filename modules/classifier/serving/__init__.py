@@ -1,0 +1,1 @@
+"""From a request or a message to its answer."""

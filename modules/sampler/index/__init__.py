@@ -1,0 +1,1 @@
+"""The index of all samples, and what becomes of a damaged one."""

@@ -1,0 +1,1 @@
+"""What the sampler is told, asked and tells."""

@@ -1,0 +1,1 @@
+"""Edge or cloud: the same images to both."""

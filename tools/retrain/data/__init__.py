@@ -1,0 +1,1 @@
+"""Labelled images, moved from one place to another with nothing lost."""

@@ -1,0 +1,1 @@
+"""From a key press to the label on a sample's blob."""

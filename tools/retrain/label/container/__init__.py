@@ -1,0 +1,1 @@
+"""What the container holds, as the labelling page remembers it."""

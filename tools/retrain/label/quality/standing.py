@@ -1,0 +1,45 @@
+"""How things stand, for the line at the edge of every page."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, time
+from typing import Any
+
+from retrain.label.container.cache import Look
+from retrain.label.container.rows import OPEN
+from retrain.label.pages.shown import answer_json
+from retrain.label.parts import Parts
+from retrain.label.people import Person
+from ripeloop.prediction import format_time
+
+
+async def of(parts: Parts, person: Person) -> dict[str, Any]:
+    """As that person is told it. What was kept and came too late is told once."""
+    progress = parts.scan.progress
+    counts = await parts.cache.ask(_counts)
+    since = format_time(began(parts.now()))
+    late = await parts.journal.to_tell(person.name)
+    return {
+        "online": not (parts.answers.away or progress.why),
+        "why": parts.answers.away or progress.why,
+        "waiting": await parts.journal.count_waiting(),
+        "scan": {"running": progress.running, "done": progress.done, "at": progress.at},
+        "samples": sum(counts.values()),
+        "open": counts.get(OPEN, 0),
+        "today": await parts.journal.count_answers(person.name, since),
+        "taken": [
+            {"id": entry.id, "key": entry.key, "outcome": entry.outcome}
+            | ({"theirs": answer_json(theirs, person)} if (theirs := (entry.result or {}).get("theirs")) else {})
+            for entry in late
+        ],
+    }
+
+
+def began(now: datetime) -> datetime:
+    """When the day of the server's clock began, in UTC."""
+    local = now.astimezone()
+    return datetime.combine(local.date(), time.min, local.tzinfo).astimezone(UTC)
+
+
+def _counts(look: Look) -> dict[str, int]:
+    return {row["state"]: row["n"] for row in look.rows("SELECT state, sum(n) AS n FROM counts GROUP BY state")}

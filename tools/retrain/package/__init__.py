@@ -1,0 +1,1 @@
+"""An export becomes a model package."""

@@ -1,0 +1,1 @@
+"""The second and third step of a turn: a trained iteration, and its export."""

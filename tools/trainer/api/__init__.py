@@ -1,0 +1,1 @@
+"""Custom Vision's API over HTTP."""
