@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from demo import starter
 from demo.account import Account, strangers
@@ -20,7 +21,7 @@ from demo.camera import Answer, Shift
 from demo.loop import MOST_EXAMPLES
 from demo.pictures import LEAST_TO_TRAIN, Picture, find, mixed, split_for_training
 from demo.rounds import FEWEST_AUDITS, Round
-from demo.view import outcome
+from demo.view import outcome, turns
 from edge import free_gateway, free_port
 from retrain.judging.chances import Share
 from retrain.turn.state import Step, Turn
@@ -339,3 +340,11 @@ def test_nothing_outside_the_demo_folder_is_left_behind(tmp_path):
     own.mkdir()
     demo(tmp_path, *free_ports(), "--images", str(tmp_path / "nowhere"), TMPDIR=str(own))
     assert not list(own.glob("ripeloop-*"))
+
+
+def test_the_table_of_turns_fits_a_terminal_of_80_columns():
+    share = {"hits": 80, "of": 129}
+    judged = {"verdict": "better", "accuracy": share, "active": {"accuracy": share}, "field": share}
+    turn = Turn(3, "", outcome="same", steps={"judge": Step("judge", "", done="now", result=judged)})
+    rounds = [Round("after", "night", Shift(0), 0, "model 2", turn=turn)]
+    assert Console(width=200).measure(turns(rounds)).maximum <= 80

@@ -112,7 +112,7 @@ def outcome(round_: Round) -> str:
 
 def turns(rounds: Sequence[Round]) -> Table:
     """A line for each turn, and one for what came after."""
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1), header_style="dim", show_edge=False, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), header_style="dim", show_edge=False, pad_edge=False)
     table.add_column("turn", style="bold", no_wrap=True)
     if any(one.light for one in rounds):
         table.add_column("light", style="dim", no_wrap=True)
