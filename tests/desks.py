@@ -30,6 +30,7 @@ from sampler.sample import Sample
 CONTAINER = "samples"
 NOW = datetime(2026, 11, 22, 9, tzinfo=UTC)
 STARTS_WITHIN = 30.0
+GLANCE = 0.15  # seconds; the page takes no answer to a picture that was there for less than that
 SHOTS = Path(".cache/screenshots")
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
@@ -163,6 +164,7 @@ class Desk:
     async def press(self, key: str) -> str:
         """Press a key once the image is there; the image that was answered."""
         key_of_image = await self.shows_image()
+        await asyncio.sleep(GLANCE)
         await self.page.keyboard.press(key)
         return key_of_image
 

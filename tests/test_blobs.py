@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from azurite import Azurite
-from ripeloop.blobs import Blob, Blobs, grant, open_blobs, try_blobs
+from ripeloop.blobs import Blob, Blobs, FolderBlobs, grant, open_blobs, try_blobs
 from ripeloop.blobsas import Sas
 from ripeloop.errors import Changed, Denied, NotFound, Offline, Refused, RipeloopError, SettingsError
 
@@ -569,3 +569,43 @@ def test_a_sas_is_read_from_any_address_that_holds_one() -> None:
     assert Sas.in_address("AccountName=a;AccountKey=a2V5") is None
     assert Sas.in_address("/mnt/usb") is None
     assert Sas.in_address("https://a.example/c?se=soon&sig=x") == Sas()
+
+
+async def test_a_folder_whose_disk_went_away_is_offline_and_not_empty(tmp_path: Path) -> None:
+    store = tmp_path / "disk" / "samples"
+    blobs = FolderBlobs(store)
+    assert [blob async for blob in blobs.list()] == []  # nothing was there yet
+    await blobs.put("a/b.jpg", b"x", {"id": "0a"})
+    etag = (await blobs.head("a/b.jpg")).etag
+    mounted = store.rename(tmp_path / "elsewhere")
+    for empty in (False, True):
+        if empty:
+            store.mkdir()  # the place where the disk was mounted
+        with pytest.raises(Offline, match="mounted"):
+            await blobs.head("a/b.jpg")
+        with pytest.raises(Offline, match="mounted"):
+            await blobs.get("a/b.jpg")
+        with pytest.raises(Offline, match="mounted"):
+            await blobs.mark("a/b.jpg", {}, etag)
+        with pytest.raises(Offline, match="mounted"):
+            await blobs.delete("a/b.jpg")
+        with pytest.raises(Offline, match="mounted"):
+            [blob async for blob in blobs.list()]
+    assert list(store.iterdir()) == []
+    new = FolderBlobs(store)  # another process
+    new.expect(blobs.trace)
+    with pytest.raises(Offline, match="mounted"):
+        await new.head("a/b.jpg")
+    store.rmdir()
+    mounted.rename(store)
+    assert await blobs.get("a/b.jpg") == await new.get("a/b.jpg") == b"x"
+    with pytest.raises(NotFound):
+        await blobs.head("a/c.jpg")
+
+
+async def test_a_folder_that_is_filled_by_hand_needs_no_marker(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    blobs = FolderBlobs(tmp_path)
+    assert [blob.name async for blob in blobs.list()] == ["a.jpg"]
+    with pytest.raises(NotFound):
+        await blobs.head("b.jpg")

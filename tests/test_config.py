@@ -107,6 +107,13 @@ def test_the_same_variable_is_the_same_setting_in_every_command() -> None:
         ("[judge.chance]\nx = 1\n", "judge.chance is a setting, not a table"),
         ("min-images = [1, 2]\n", "min-images takes one value, not a list"),
         ("min-images = 2026-11-22\n", "must be a text in quotes, a number, true or false"),
+        ("min-images = true\n", "min-images must be a text in quotes or a number"),
+        ("work = false\n", "work must be a text in quotes or a number"),
+        ("min-images = 2.5\n", "min-images: '2.5' is not a valid int"),
+        ("min-images = 0\n", "min-images: 0 is not in the range"),
+        ("json = 5\n", "json: '5' is not a valid boolean"),
+        ('accept = "nearly"\n', "accept: 'nearly' is not one of"),
+        ('accept = ["same", "nearly"]\n', "accept: 'nearly' is not one of"),
         ("zzz = 1\n", "`ripeloop config --example toml` prints all there are"),
         ("endpoint = \n", "cannot be read"),
     ],
@@ -118,6 +125,22 @@ def test_what_no_command_takes_is_refused_with_the_nearest_right_name(text: str,
     assert said in result.output
 
 
+def test_a_number_may_be_a_name_and_one_value_a_list() -> None:
+    sample("5")
+    Path("ripeloop.toml").write_text('cloud-blobs = 5\nwork = 5\naccept = "same"\nproject = 7\njson = true\n')
+    assert counted() == 1
+    context = main.make_context("ripeloop", ["config"])
+    assert context.default_map is not None
+    assert context.default_map["retrain"] | {"accept": ["same"], "work": "5"} == context.default_map["retrain"]
+    command = main.get_command(context, "retrain")
+    assert command is not None
+    words = ["--endpoint", "http://127.0.0.1:1", "--training-key", "k"]
+    inside = command.make_context("retrain", words, parent=context)
+    assert (inside.params["accept"], inside.params["work"], inside.params["project"]) == (("same",), Path("5"), "7")
+    inside.close()
+    context.close()
+
+
 @pytest.mark.parametrize(
     ("line", "variable"),
     [
@@ -125,6 +148,7 @@ def test_what_no_command_takes_is_refused_with_the_nearest_right_name(text: str,
         ('[compare]\nkey = "a secret"', "RIPELOOP_PREDICTION_KEY"),
         ('hub = "HostName=h;SharedAccessKeyName=n;SharedAccessKey=a secret"', "RIPELOOP_HUB"),
         ('cloud-blobs = "https://a.blob.core.windows.net/c?sv=1&sig=a secret"', "RIPELOOP_CLOUD_BLOBS"),
+        ('base-url = "https://a.blob.core.windows.net/c?sv=1&sig=a secret"', "RIPELOOP_BASE_URL"),
     ],
 )
 def test_a_key_is_refused_with_the_way_that_is_right_and_not_repeated(line: str, variable: str) -> None:

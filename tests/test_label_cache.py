@@ -11,14 +11,16 @@ from pathlib import Path
 import pytest
 
 from labelling import NOON, labelling, labels_in, person, put, sample_of
-from retrain.label.answering.journal import ANSWER, WRITTEN, Entry, Journal
+from retrain.label.answering.journal import ANSWER, UNKNOWN, WRITTEN, Entry, Journal
+from retrain.label.container import samples
 from retrain.label.container.cache import Cache, Found, Look
 from retrain.label.container.rows import key_of
 from retrain.label.container.scan import PART, Scan
 from retrain.label.pages.images import WIDTHS, prune, width_of
 from retrain.labels import Answer, Labels
+from ripeloop.blobname import Blob
 from ripeloop.blobs import FolderBlobs, open_blobs
-from ripeloop.errors import SettingsError
+from ripeloop.errors import Offline, SettingsError
 
 
 @pytest.fixture
@@ -191,3 +193,97 @@ async def test_changes_come_one_after_the_other_and_looks_see_whole_ones(cache: 
     looks = [cache.ask(seen) for _ in range(50)]
     found = await asyncio.gather(*changes, *looks)
     assert all(len(one) <= 1 for one in found[50:] if one is not None)
+
+
+def fill(look: Look) -> None:
+    for nth in range(2000):
+        look.run("INSERT INTO facts VALUES (?, ?)", (f"{nth}", "x" * 200))
+
+
+def facts(look: Look) -> int:
+    row = look.row("SELECT count(*) AS n, max(length(value)) AS most FROM facts")
+    return int(row["n"]) if row else 0
+
+
+async def damaged(path: Path) -> None:
+    cache = Cache(path)
+    await cache.change(fill)
+    cache.close()
+    with path.open("r+b") as file:
+        file.seek(200_000)
+        file.write(b"\xff" * 100_000)
+
+
+async def test_a_cache_that_is_damaged_inside_is_begun_anew(tmp_path: Path) -> None:
+    await damaged(tmp_path / "cache.db")
+    cache = Cache(tmp_path / "cache.db")
+    assert await cache.ask(facts) == 0
+    cache.close()
+
+
+async def test_damage_that_is_met_later_is_mended_at_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await damaged(tmp_path / "cache.db")
+    monkeypatch.setattr("retrain.label.container.cache.CHECKED_BYTES", 0)  # as if it were too large to be checked
+    cache = Cache(tmp_path / "cache.db")
+    with pytest.raises(Offline, match="start it again"):
+        await cache.ask(facts)
+    cache.close()
+    for _ in range(2):
+        cache = Cache(tmp_path / "cache.db")
+        assert await cache.ask(facts) == 0
+        cache.close()
+
+
+async def test_a_cache_that_is_removed_under_a_server_lasts_until_its_end(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "cache.db")
+    await cache.change(fill)
+    for path in tmp_path.glob("cache.db*"):
+        path.unlink()
+    assert await asyncio.gather(*(cache.ask(facts) for _ in range(20))) == [2000] * 20
+    cache.close()
+
+
+async def test_one_blob_that_no_database_takes_keeps_no_other_out(cache: Cache) -> None:
+    good, bad = sample_of(1)[0], sample_of(2)[0]
+    blobs = [Blob(bad.blob, 1 << 70, bad.metadata()), Blob(good.blob, 7, good.metadata())]
+    assert await cache.change(samples.put, blobs, 0.0) == 1
+    assert set(await cache.ask(all_rows)) == {key_of(good.blob)}
+
+
+async def test_hostile_labels_end_no_scan_and_nobody_is_asked_what_cannot_be_written(
+    folder: FolderBlobs, cache: Cache
+) -> None:
+    for nth, labels in enumerate(
+        ('{"answers":[],"dropped":1e999}', '{"answers":[{"kind"', '{"dropped":1' + "0" * 30 + "}")
+    ):
+        sample, image = sample_of(nth)
+        await folder.put(sample.blob, image, sample.metadata() | {"labels": labels})
+    await Scan(folder, cache, 1.0, 60.0).once()
+    assert sorted(row["state"] for row in (await cache.ask(all_rows)).values()) == ["open", "open", "unsure"]
+
+
+async def test_an_answer_whose_image_was_gone_is_never_forgotten(tmp_path: Path) -> None:
+    entry = Entry("answer-1", "kari", ANSWER, "k", "b", {"kind": "none"}, "2026-11-22T08:00:00.000000Z")
+    journal = Journal(tmp_path / "answers.db")
+    await journal.ended(await journal.add(entry), UNKNOWN, {}, tell_later=False)
+    await journal.forget(NOON.replace(year=2027))
+    assert await journal.found("kari", "answer-1") is not None
+    journal.close()
+
+
+async def test_a_journal_of_the_first_version_is_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "answers.db"
+    journal = Journal(path)
+    await journal.add(Entry("answer-1", "kari", ANSWER, "k", "b", {}, "2026-11-22T08:00:00.000000Z"))
+    journal.close()
+    db = sqlite3.connect(path)
+    db.execute("DROP TABLE facts")
+    db.execute("PRAGMA user_version=1")
+    db.close()
+    journal = Journal(path)
+    await journal.note("store", "here")
+    assert await journal.fact("store") == "here"
+    assert await journal.count_waiting() == 1
+    journal.close()

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from desks import finals, text
+from desks import GLANCE, finals, text
 from retrain.labels import GRID, TAG
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -27,6 +27,7 @@ async def test_a_group_is_labelled_with_one_key_without_the_odd_ones(label_serve
     assert finals(await server.labels()) == {(TAG, "ripe"): shown - 2}
     assert {answer.how for labels in await server.labels() for answer in labels.answers} == {GRID}
     assert await text(desk, "#group") == "2 of 2 picked", "the odd ones stay, for the next key"
+    await asyncio.sleep(GLANCE)
     await desk.page.keyboard.press("3")
     await desk.page.wait_for_function("() => document.querySelectorAll('.tile').length > 2")
     await desk.sent()

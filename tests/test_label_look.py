@@ -230,3 +230,25 @@ async def test_the_keyboard_s_focus_is_seen_everywhere_and_everything_has_a_name
         assert len(stops) > 15, path
         assert [stop for stop in stops if not stop[1]] == [], path
         assert {(style, width) for _, _, style, width in stops} == {("solid", "3px")}, path
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("language", LANGUAGES)
+async def test_a_small_telephone_has_room_for_the_picture(label_server, browsers, language):
+    long = "a tag with a rather long name indeed, longer than its button"
+    server = await label_server(8, tags=("unripe", long, f"{long} too"))
+    desk = await browsers.desk(
+        server, "Kari Nordmann", has_touch=True, viewport={"width": 360, "height": 640}, locale=language
+    )
+    await desk.press("1")
+    await desk.shows_image()
+    await desk.shot(f"small-telephone-{language}")
+    box = await desk.page.locator("#pane").bounding_box()
+    assert box
+    assert box["height"] >= 220
+    assert await desk.page.evaluate(WIDE) == 0
+    assert await small(desk) == []
+    for command in ("skip", "undo", "junk"):  # in sight, whatever the tags are called
+        button = await desk.page.locator(f"[data-command={command}]").bounding_box()
+        assert button
+        assert button["y"] + button["height"] <= 640

@@ -160,6 +160,8 @@ async def test_the_export_has_all_rows_and_names_for_admins_alone(container):
         assert {row["by"] for row in rows} == {"", "kari", "ola", "'=ola()"}
         assert {row["by"] for row in own} == {"", "kari"}
         assert NASTY in {row["label"] for row in rows}
-        assert [row["id"] for row in own] == [row["id"] for row in rows]
+        # others' answers to what a labeller may still be asked of are not told
+        assert 0 < len(own) < len(rows)
+        assert {row["id"] for row in own} < {row["id"] for row in rows}
         some = await rows_of(eva, "/export.csv?state=labelled&tag=red")
         assert {(row["state"], row["suggested"]) for row in some} == {(TAG, "red")}

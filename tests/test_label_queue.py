@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -280,3 +282,60 @@ async def test_counts_follow_every_change(cache: Cache) -> None:
     await cache.change(samples.forget, key_of(blob(3).name))
     assert await cache.ask(counted) == {"open": 1, "disputed": 1}
     assert set(await cache.ask(counted)) <= set(STATES)
+
+
+async def test_leases_of_a_clock_that_was_ahead_end_with_the_next_start(cache: Cache) -> None:
+    await put(cache, *(blob(nth) for nth in range(4)))
+    now = time.time()
+
+    def leased(look: Look) -> None:
+        keys = [key_of(blob(nth).name) for nth in range(4)]
+        ahead = now + 400 * 86400
+        leases = [(keys[0], "per", ahead), (keys[1], "", ahead), (keys[2], "", now + 3600), (keys[3], "per", now + 30)]
+        look.run_all("INSERT INTO leases VALUES (?, ?, ?)", leases)
+        look.run("INSERT INTO skips VALUES ('kari', ?, ?)", (keys[0], ahead))
+
+    await cache.change(leased)
+    queue = Queue(cache, pace())
+    assert await shown(queue, "kari") == []
+    await queue.begin()
+    assert set(await shown(queue, "kari")) == {blob(0).name, blob(1).name}
+
+
+async def test_who_says_what_they_have_gets_no_lease_by_it(cache: Cache) -> None:
+    await put(cache, *(blob(nth) for nth in range(4)))
+    queue, keys = Queue(cache, pace()), [key_of(blob(nth).name) for nth in range(4)]
+    found = await queue.next("kari", False, Filters(), "label", keys[:3], 10)
+    assert [row["key"] for row in found.rows] == keys[3:]
+    assert set(await shown(queue, "per")) == {blob(nth).name for nth in range(3)}
+
+
+async def test_a_lease_goes_on_while_its_image_is_on_the_screen(cache: Cache) -> None:
+    await put(cache, blob(1))
+    short, long = Queue(cache, pace(lease=0.5)), Queue(cache, pace(lease=60))
+    (row,) = (await short.next("kari", False, Filters(), "label", [], 1)).rows
+    await long.next("kari", False, Filters(), "label", [row["key"]], 1)
+    await asyncio.sleep(0.6)
+    assert await shown(long, "per") == []
+
+
+@pytest.mark.parametrize("place", [[1, 10**27], [True, 1], [1.0, -(2**63) - 1], [1], 7, [1, "x"], None])
+def test_a_cursor_that_no_database_takes_is_none(place: Any) -> None:
+    assert finding.from_cursor(finding.to_cursor(place), Filters()) is None
+
+
+def test_a_cursor_with_half_a_letter_is_none() -> None:
+    newest = Filters(order="newest")
+    assert finding.from_cursor(finding.to_cursor(("\ud800", 1)), newest) is None
+    assert finding.from_cursor(finding.to_cursor(("2026", 1)), newest) == ("2026", 1)
+
+
+def test_a_kept_answer_does_not_stand_over_a_newer_one_of_the_same_person() -> None:
+    labels = Labels((Answer(TAG, ("unripe",), "kari", "2026-11-22T11:00:00Z", BLIND),))
+    wish = Wish("0" * 64, "kari", TAG, ("ripe",), "2026-11-22T10:00:00Z")
+    kept, now = decided(labels, wish, Shares(0.0, 0.0), late=True), decided(labels, wish, Shares(0.0, 0.0))
+    assert isinstance(kept, Labels)
+    assert isinstance(now, Labels)
+    assert kept.final == labels.final
+    assert now.final is not None
+    assert now.final.tags == ("ripe",)  # two servers' clocks may differ: what is said now stands

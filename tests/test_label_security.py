@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import ipaddress
 import re
@@ -10,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import ClientSession, CookieJar, web
 from PIL import Image, PngImagePlugin
+from yarl import URL
 
 from labelling import Browser, labelling, person, put, sample_of
+from retrain.label import connections
 from retrain.label.container.rows import key_of
 from retrain.label.people import name_of, secret_in
 from retrain.label.security import is_here
@@ -138,6 +142,84 @@ async def test_a_session_is_no_scripts_and_no_other_sites_business(url: str) -> 
         assert (await kari.get("/api/next"))[0] == 401
 
 
+async def cookie_of(browser: Browser) -> str:
+    return "; ".join(f"{one.key}={one.value}" for one in browser.session.cookie_jar)
+
+
+async def test_a_session_ends_when_its_person_signs_out_also_its_copies(folder: FolderBlobs, tmp_path: Path) -> None:
+    for nth in range(2):
+        async with labelling(folder, tmp_path / "state") as (_, url), person(url, "Kari") as kari:
+            if nth == 0:
+                copied = await cookie_of(kari)
+                assert (await kari.post("/sign-out", {}))[0] == 303
+            thief = Browser(url)
+            assert (await thief.get("/api/next", Cookie=copied))[0] == 401
+            await thief.close()
+
+
+async def test_a_session_ends_with_the_token_it_was_made_with(folder: FolderBlobs, tmp_path: Path) -> None:
+    steps: tuple[dict[str, Any], ...] = (
+        {"admins": ("Anna",)},
+        {"admins": ("Anna",), "token": TOKEN, "admin_token": ADMIN_TOKEN},
+        {"admins": ("Anna",), "token": TOKEN + "2", "admin_token": ADMIN_TOKEN},
+        {"admins": ("Anna",), "token": TOKEN + "2", "admin_token": ADMIN_TOKEN + "2"},
+    )
+    made = dict[str, str]()
+    went_on = list[tuple[bool, bool]]()
+    for options in steps:
+        async with labelling(folder, tmp_path / "state", **options) as (_, url):
+            browser = Browser(url)
+            if made:
+                kari, anna = [(await browser.get("/api/next", Cookie=one))[0] == 200 for one in made.values()]
+                went_on.append((kari, anna))
+            await browser.close()
+            for name, token in (("Kari", "token"), ("Anna", "admin_token")):
+                async with person(url, name, options.get(token, "")) as one:
+                    made[name] = await cookie_of(one)
+    assert went_on == [(False, False), (False, True), (True, False)]
+
+
+async def test_who_connects_and_says_nothing_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = "127.0.0.1"
+    monkeypatch.setattr(connections, "MOST_OF_ONE", 3)
+    server = web.Server(answered)
+    doors = connections.Doors(server, head_seconds=0.3)
+    listening = await asyncio.get_running_loop().create_server(doors, host, 0)
+    port = listening.sockets[0].getsockname()[1]
+    head = b"GET / HTTP/1.1\r\nHost: x\r\n"
+    async with asyncio.timeout(10):
+        slow = [await asyncio.open_connection(host, port) for _ in range(3)]
+        for _, writer in slow:
+            writer.write(head)
+        assert await ended(*await asyncio.open_connection(host, port))  # one too many of one address
+        for reader, writer in slow:
+            assert await ended(reader, writer)  # too slow
+        reader, writer = await asyncio.open_connection(host, port)
+        for part in (head[:9], head[9:] + b"\r", b"\n"):
+            writer.write(part)
+            await asyncio.sleep(0.05)
+        assert b"200" in await reader.readline()
+        await asyncio.sleep(0.5)  # an asker may stay
+        writer.write(head + b"\r\n")
+        assert b"200" in (await reader.readuntil(b"yes" + b"HTTP/1.1 200 OK"))
+        writer.close()
+    listening.close()
+    await server.shutdown()
+
+
+async def answered(_: web.BaseRequest) -> web.Response:
+    return web.Response(text="yes")
+
+
+async def ended(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    try:
+        return await reader.read() == b""
+    except ConnectionError:
+        return True
+    finally:
+        writer.close()
+
+
 async def test_a_name_that_was_made_to_lead_here_is_refused(folder: FolderBlobs, tmp_path: Path) -> None:
     async with labelling(folder, tmp_path / "state", allowed_hosts=("label.example.com",)) as (_, url):
         port = url.rpartition(":")[2]
@@ -162,8 +244,31 @@ async def test_a_token_is_asked_for_and_guessing_is_slow(folder: FolderBlobs, tm
         browser = Browser(url)
         assert await browser.sign_in("Anna", TOKEN) == 422  # an admin's name takes the admins' token
         assert [await browser.sign_in("Kari", f"guess {nth}") for nth in range(4)] == [422] * 4
-        assert await browser.sign_in("Kari", TOKEN) == 429
+        assert await browser.sign_in("Kari", "guess 5") == 429
+        assert await browser.sign_in("Kari", TOKEN) == 303  # who guesses locks nobody out
         await browser.close()
+
+
+async def test_behind_a_proxy_with_tls_the_cookie_is_secure_and_each_address_has_its_own_tries(
+    folder: FolderBlobs, tmp_path: Path
+) -> None:
+    trusted = {"token": TOKEN, "proxies": (ipaddress.ip_network("127.0.0.1"),)}
+    with pytest.raises(SettingsError, match="lets other computers in"):
+        Settings(tmp_path, proxies=trusted["proxies"])  # type: ignore[arg-type]
+    async with labelling(folder, tmp_path / "state", **trusted) as (_, url):
+        statuses = list[int]()
+        for address in ("10.9.9.9, 192.0.2.1", "192.0.2.2"):
+            browser = Browser(url)
+            await browser.session.close()
+            jar = CookieJar(unsafe=True, treat_as_secure_origin=URL(url))
+            headers = {"X-Forwarded-For": address, "X-Forwarded-Proto": "https"}
+            browser.session = ClientSession(cookie_jar=jar, headers=headers)
+            statuses += [await browser.sign_in("Kari", f"guess {nth}") for nth in range(6)]
+            assert await browser.sign_in("Kari", TOKEN) == 303
+            cookies = [one for one in browser.session.cookie_jar if one.key.startswith("ripeloop_session")]
+            assert all(one["secure"] for one in cookies)
+            await browser.close()
+        assert statuses == ([422] * 5 + [429]) * 2
 
 
 async def test_who_signed_in_with_the_token_of_all_does_not_become_an_admin_by_name(

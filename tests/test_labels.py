@@ -1,5 +1,8 @@
 """What people said of an image: history, disagreement, review, and the room a blob's metadata has."""
 
+import json
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,11 +34,22 @@ def after(*answers: Answer) -> Labels:
 
 @given(st.lists(ANSWERS, max_size=12))
 def test_labels_travel_as_metadata_and_come_back_the_same(answers):
-    metadata = after(*answers).into({"id": "0a"})
+    labels = after(*answers)
+    try:
+        metadata = labels.into({"id": "0a"})
+    except Refused:
+        assert sum(len(_text(answer)) for answer in labels.standing) > MAX_BYTES - 100
+        return
     check_metadata(metadata)
     assert metadata["id"] == "0a"
     found = Labels.of(metadata)
-    assert (*answers,)[found.dropped :] == found.answers
+    assert found.standing == labels.standing
+    assert found.dropped + len(found.answers) == len(answers)
+    assert set(found.answers) <= set(answers)
+
+
+def _text(answer: Answer) -> str:
+    return Labels((answer,)).to_json()
 
 
 def test_an_image_that_nobody_saw_has_no_label():
@@ -131,3 +145,84 @@ def test_of_more_answers_than_fit_the_oldest_go_and_are_counted():
 )
 def test_labels_that_cannot_be_read_are_none(damaged):
     assert Labels.of({KEY: damaged}).final is None
+
+
+@pytest.mark.parametrize("damaged", ["{", "[]", '{"answers": 7}', "[" * 9000])
+def test_labels_that_cannot_be_read_are_not_written_over(damaged):
+    with pytest.raises(Refused, match="cannot be read"):
+        Labels.of({KEY: damaged}).with_answer(says("ripe"))
+    with pytest.raises(Refused, match="cannot be read"):
+        Labels.of({KEY: damaged}).into({KEY: damaged})
+
+
+@pytest.mark.parametrize("dropped", ["1e999", "NaN", "-5", "true", "99999999999999999999999", '"7"'])
+def test_a_number_of_dropped_answers_that_cannot_be_is_none(dropped):
+    labels = Labels.of({KEY: f'{{"answers":[{{"kind":"none","by":"kari"}}],"dropped":{dropped}}}'})
+    assert labels.final == Answer(NONE, by="kari")
+    assert labels.dropped == 0
+
+
+def test_what_a_newer_version_wrote_stays_where_it_stands():
+    entries = [
+        {"kind": "tag", "tags": ["ripe"], "by": "kari", "at": "2026-11-22T08:00:00Z", "note": "hm"},
+        {"kind": "box", "by": "kari", "boxes": [[1, 2]]},
+        7,
+        {"kind": "none", "by": "ola", "at": "2026-11-22T08:01:00Z"},
+    ]
+    written = {"v": 2, "answers": entries, "locked": True}
+    labels = Labels.of({KEY: json.dumps(written)})
+    assert json.loads(labels.to_json()) == written
+    more = json.loads(labels.with_answer(says("unripe", "per")).into({})[KEY])
+    assert more["answers"][:4] == entries
+    assert (more["v"], more["locked"]) == (2, True)
+    late = Answer(TAG, ("ripe",), "ola", "2026-11-22T07:00:00Z")
+    kept = json.loads(labels.with_answer(late, late=True).into({})[KEY])["answers"]
+    assert [kept[nth] for nth in (0, 1, 2, 4)] == entries
+
+
+def test_nobody_pushes_what_stands_out_of_the_blob():
+    decided = after(says("ripe"), says("unripe", "per"), says("ripe", "anne", REVIEW))
+    labels = decided
+    for nth in range(100):
+        labels = labels.with_answer(says(f"tag {nth}", "ola"))
+        labels = Labels.of(labels.undone("ola", "2026-11-22T08:01:00Z").into({}))
+    assert labels.standing == decided.standing
+    for nth in range(100):
+        labels = Labels.of(labels.with_answer(says("ripe", f"labeller {nth}", KNOWN)).into({}))
+    assert labels.final == says("ripe", "anne", REVIEW)
+    assert labels.undone("anne", "2026-11-22T09:00:00Z").disputed
+    assert labels.dropped + len(labels.answers) == 303
+
+
+def test_an_undo_goes_with_what_it_took_back():
+    labels = after(says("ripe"), says("unripe")).undone("kari", "2026-11-22T08:01:00Z")
+    for nth in range(60):
+        labels = Labels.of(labels.with_answer(says("x" * 60, f"labeller {nth}", KNOWN)).into({}))
+        assert labels.standing == (says("ripe"),)
+
+
+def test_an_answer_that_would_push_out_what_stands_is_refused():
+    labels = after(*(says("x" * 100, f"labeller {nth}") for nth in range(13)))
+    labels.into({})
+    with pytest.raises(Refused, match="no room"):
+        after(*labels.answers, *(says("x" * 100, f"another {nth}") for nth in range(13))).into({})
+
+
+def test_labels_take_only_the_room_that_the_rest_leaves():
+    about = {"predictions": "x" * 4096, "words": "y" * 2500}
+    labels = after(*(says(f"tag {nth}") for nth in range(100)))
+    metadata = labels.into(about)
+    check_metadata(metadata)
+    assert Labels.of(metadata).final == says("tag 99")
+    with pytest.raises(Refused, match="no room"):
+        labels.into({"predictions": "x" * 8100})
+
+
+def test_an_answer_that_had_to_wait_does_not_stand_over_a_newer_one():
+    newer, late = says("unripe"), Answer(TAG, ("ripe",), "kari", "2026-11-22T07:00:00Z", "blind")
+    labels = after(newer).with_answer(late, late=True)
+    assert labels.answers == (late, newer)
+    assert labels.final == newer
+    assert labels.undone("kari", "2026-11-22T09:00:00Z").final == late
+    assert after(newer).undone("kari", "2026-11-22T08:30:00Z").with_answer(late, late=True).final == late
+    assert after(says("ripe", "ola")).with_answer(replace(late, at="2"), late=True).final == replace(late, at="2")

@@ -126,9 +126,9 @@ async def test_a_store_that_stays_away_ends_it_before_another_may_have_it() -> N
     loop = asyncio.get_running_loop()
     began = loop.time()
     with pytest.raises(Refused, match="could not be renewed in time: away"):
-        async with kept(renew, 0.6):
+        async with kept(renew, 2):
             await asyncio.sleep(20)
-    assert loop.time() - began < 0.6
+    assert loop.time() - began < 2  # another may have it from then on
 
 
 async def test_a_store_that_does_not_answer_ends_it_too() -> None:

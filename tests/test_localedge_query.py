@@ -68,11 +68,11 @@ def test_groups_are_counted():
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "lacks SELECT"),
+        ("", "lacks 'SELECT'"),
         ("SELECT * FROM jobs", "FROM jobs"),
         ("SELECT * FROM devices WHERE", "ends too early"),
         ("SELECT * FROM devices WHERE a = 'x", "cannot be read at"),
-        ("SELECT * FROM devices WHERE (a = 1", "lacks )"),
+        ("SELECT * FROM devices WHERE (a = 1", "lacks ')'"),
         ("SELECT * FROM devices WHERE a = 1 b", "'b' where it should end"),
         ("SELECT * FROM devices WHERE a = FROM", "'FROM' where a value"),
         ("SELECT 'x' FROM devices", "where a name should be"),

@@ -107,6 +107,10 @@ async def test_what_no_device_would_take_is_not_released(tmp_path: Path, store: 
     ):
         with pytest.raises((SettingsError, Refused)):
             await offer(store, path, "", plan, NOW)
+    for base_url in ("https://a.blob.core.windows.net/models?sv=1&sig=abc", "https://me:word@somewhere/models"):
+        with pytest.raises(SettingsError, match="an address alone") as caught:
+            replace(QUICK, base_url=base_url)
+        assert not any(secret in str(caught.value) for secret in ("abc", "word@"))
     (tmp_path / "none.zip").write_bytes(b"PK no zip")
     with pytest.raises(BadModel):
         await offer(store, tmp_path / "none.zip", "", QUICK, NOW)
@@ -329,7 +333,7 @@ async def test_the_commands_release_roll_back_and_tell_the_status(edge: Edge, tm
 
         status = await run("status", "--ring", "lines", *lines)
         assert status.exit_code == 0, status.stderr
-        assert "3 devices: 3 active" in status.stdout
+        assert "3 devices in ring lines: 3 active" in status.stdout
         devices.away.add("line-0002")
         devices.verdict = lambda *_: ("rolled_back", "it is [bold]unsure")
         bad = await run("release", str(package(tmp_path, "v3")), "--ring", "canary", *blobs, *quick)
@@ -340,8 +344,29 @@ async def test_the_commands_release_roll_back_and_tell_the_status(edge: Edge, tm
         assert "v2 is undone" in back.stdout
         told = json.loads((await run("status", "--json")).stdout)
         assert {one["device"]: one["state"] for one in told["devices"]}["line-0001"] == "none"
+        typo = await run("status", "--ring", "canaray")
+        assert (typo.exit_code, typo.stderr) == (
+            1, "error: no device is in ring canaray: the tags of its module's twin say who is\n"
+        )  # fmt: skip
         for wrong in (["--ring", "canary", "--device", "x"], [], ["--ring", "Oops"], ["--ring-condition", "x"]):
             assert (await run("release", str(path), *wrong, *blobs)).exit_code == 2
+
+
+async def test_a_flag_says_where_whatever_the_config_says(edge: Edge, tmp_path: Path) -> None:
+    config = tmp_path / "ripeloop.toml"
+    config.write_text(f"""ring = "canary"\nthen = "all"\ncloud-blobs = '{tmp_path / "cloud"}'\n""")
+    path = package(tmp_path, "v2")
+
+    async def run(*arguments: str) -> Result:
+        return await asyncio.to_thread(ripeloop, edge, "--config", str(config), *arguments)
+
+    async with simulated(edge, 2, 1):
+        done = await run("release", str(path), "--device", LINE.id, "--watch", "0", "--poll", "0.05", "--json")
+        assert (done.exit_code, done.stderr) == (0, "")
+        assert [place["place"] for place in json.loads(done.stdout)["places"]] == [f"device {LINE.id}"]
+        back = await run("rollback", "--device", LINE.id)
+        assert (back.exit_code, "device line-0000: v2 is undone" in back.stdout) == (0, True), back.stderr
+        assert (await run("rollback", "--device", LINE.id, "--ring", "canary")).exit_code == 2
 
 
 # one real device

@@ -138,6 +138,25 @@ async def test_an_undone_package_is_refused_as_another_version_and_whoever_waits
         assert here.rollout.states.count("loading") == 1
 
 
+async def test_an_undone_package_is_tried_again_where_a_higher_attempt_says_so(
+    tmp_path: Path, first: Path, depot: Depot
+) -> None:
+    wanted = packed(depot.folder / "v2.zip", "v2") | {"url": depot.url("v2.zip")}
+    async with site(tmp_path, first) as here:
+        here.want(wanted)
+        await here.until("watching")
+        await here.rollout.rollback()
+        await here.until("rolled_back")
+    async with site(tmp_path, first) as here:  # a restart does not forget
+        here.want(wanted | {"attempt": 3})
+        assert (await here.until("watching"))["version"] == "v2"
+        await here.rollout.rollback()
+        assert (await here.until("rolled_back"))["version"] == "first"
+    async with site(tmp_path, first) as here:
+        here.want(wanted | {"attempt": 3})
+        assert (await here.until("rolled_back"))["version"] == "first"
+
+
 async def test_a_broken_network_is_tried_again_until_it_works(
     tmp_path: Path, first: Path, depot: Depot, caplog: pytest.LogCaptureFixture
 ) -> None:

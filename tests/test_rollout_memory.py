@@ -83,6 +83,18 @@ def test_an_undone_package_is_refused_whatever_version_it_comes_as() -> None:
     assert Memory().stopped(TWO, "by hand", NOW).refuses(other)
 
 
+def test_a_package_that_was_undone_is_tried_again_with_a_higher_attempt_and_once() -> None:
+    fifth, sixth = replace(TWO, attempt=5), replace(TWO, attempt=6)
+    undone = Memory().activated(TWO, Trial(), NOW).undone(Kept("first"), "worse", NOW)
+    assert not undone.refuses(fifth)
+    again = Memory.from_json(undone.activated(fifth, Trial(), NOW).to_json()).undone(Kept("first"), "worse", NOW)
+    assert [again.refuses(one) for one in (TWO, fifth, sixth)] == [True, True, False]
+    stopped = Memory().stopped(fifth, "by hand", NOW)
+    assert [stopped.refuses(one) for one in (TWO, fifth, sixth)] == [True, True, False]
+    failed = Memory().failed(TWO, "404", NOW)
+    assert (failed.refuses(TWO), failed.refuses(fifth)) == (True, False)
+
+
 def test_a_trial_survives_some_starts_and_any_number_of_long_lives() -> None:
     memory = Memory(active=Kept("first")).activated(TWO, Trial(), NOW)
     for _ in range(20):

@@ -76,6 +76,8 @@ async def test_a_detector_or_no_zip_at_all_is_refused_with_the_reason(
         ("v2", "must be an object"),
         ({"version": "v2"}, "model.sha256"),
         ({"version": "v2", "sha256": "ab" * 32}, "one of the two"),
+        ({"version": "v2", "sha256": "ab" * 32, "path": "/x", "attempt": True}, "model.attempt"),
+        ({"version": "v2", "sha256": "ab" * 32, "path": "/x", "attempt": 0}, "model.attempt"),
         ({"version": "v2", "sha256": "ab" * 32, "url": "http://a/x", "path": "/x"}, "one of the two"),
         ({"version": "v2", "sha256": "ab" * 32, "url": "file:///etc/passwd"}, "http or https"),
         ({"version": "v2", "sha256": "ab" * 32, "path": "model.zip"}, "absolute"),

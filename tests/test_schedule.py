@@ -17,6 +17,7 @@ import yaml
 from click.testing import CliRunner
 
 from retrain.__main__ import main
+from retrain.release.commands import USUAL
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "docs" / "schedule"
@@ -97,8 +98,9 @@ def test_the_config_holds_settings_of_the_turn_and_the_command_reads_it() -> Non
     assert done.exit_code == 0, done.output
     settings = json.loads(done.output)["settings"]
     ours = {one["setting"] for one in settings if one["from"].endswith("ripeloop.toml")}
-    assert ours == {"endpoint", "project", "ring", "then"}
-    assert {f"RIPELOOP_{name.upper()}" for name in ours} <= variables(command_of(["retrain"]))
+    assert ours == {"endpoint", "project", "retrain.ring", "retrain.then"}
+    names = {f"RIPELOOP_{name.removeprefix('retrain.').upper()}" for name in ours}
+    assert names <= variables(command_of(["retrain"]))
 
 
 @pytest.mark.parametrize(
@@ -106,7 +108,8 @@ def test_the_config_holds_settings_of_the_turn_and_the_command_reads_it() -> Non
     [("ripeloop.toml", "retrain.env.example"), ("github-actions.yml",), ("kubernetes.yaml", "retrain.env.example")],
 )
 def test_nothing_that_the_turn_must_be_told_is_forgotten(names: tuple[str, ...]) -> None:
-    config = set(tomllib.loads(text("ripeloop.toml"))) if "ripeloop.toml" in names else set()
+    tree = tomllib.loads(text("ripeloop.toml")) if "ripeloop.toml" in names else {}
+    config = set(tree | tree.get("retrain", {}))
     told = {f"RIPELOOP_{name.upper()}" for name in config}
     told |= {name for file in names for name in re.findall(r"RIPELOOP_[A-Z_]+", text(file))}
     required = [option for option in command_of(["retrain"]).params if option.required]
@@ -292,7 +295,8 @@ def test_the_workflow_keeps_its_folder_and_its_keys_are_secrets() -> None:
 
 
 @pytest.mark.parametrize(
-    ("codes", "ends", "runs"), [((0,), 0, 1), ((1,), 1, 1), ((2,), 2, 1), ((3, 3, 0), 0, 3), ((3,) * 4, 3, 4)]
+    ("codes", "ends", "runs"),
+    [((0,), 0, 1), ((1,), 1, 1), ((2,), 2, 1), ((3, 3, 0), 0, 3), ((3,) * 4, 3, 4), ((124, 137, 0), 0, 3)],
 )
 def test_the_workflow_tries_again_only_where_later_may_help(
     tmp_path: Path, codes: tuple[int, ...], ends: int, runs: int
@@ -308,6 +312,17 @@ def test_the_workflow_tries_again_only_where_later_may_help(
     done = subprocess.run(["bash", "-e", "-c", "sleep() { :; }\n" + script], cwd=tmp_path, check=False)
     assert done.returncode == ends
     assert len((tmp_path / "runs").read_text()) == runs
+
+
+def test_all_tries_of_the_workflow_end_before_it_is_stopped() -> None:
+    (job,) = workflow()["jobs"].values()
+    (script,) = (step["run"] for step in job["steps"] if step.get("name") == "Retrain")
+    (waits,), (minutes,) = re.findall(r"for wait in ([\d ]+);", script), re.findall(r"kill-after=1m (\d+)m ", script)
+    waited = [int(wait) for wait in waits.split()]
+    assert int(job["env"]["RIPELOOP_RELEASE_WAIT"]) + USUAL.watch < (int(minutes) - 5) * 60, (
+        "it would never see the end"
+    )
+    assert sum(waited) / 60 + len(waited) * (int(minutes) + 1) < job["timeout-minutes"] - 10
 
 
 # -- Kubernetes

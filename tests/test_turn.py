@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,9 @@ from retrain.__main__ import main
 from retrain.devices.fleet import Fleet
 from retrain.judging import curve
 from retrain.judging.judge import FIRST, SAME, Rule
+from retrain.release import Board, Device, Released, ring
+from retrain.release import Plan as ReleasePlan
+from retrain.release.releasing import WAITING
 from retrain.settings import Hub
 from retrain.turn import past
 from retrain.turn.lease import only_here, only_one
@@ -28,11 +33,13 @@ from retrain.turn.outcome import (
     GIVEN_UP,
     NOTHING,
     OVERTAKEN,
+    PACKAGED,
     RELEASED,
     Done,
     exit_code,
 )
-from retrain.turn.releasing import find_active, release_package, wanted_of
+from retrain.turn.releasing import find_active, late_words, release_package, wanted_of
+from retrain.turn.retrain_command import retrain_command, settings_of
 from retrain.turn.settings import Judging, Packing, Store, TurnSettings
 from retrain.turn.state import State
 from retrain.turn.tag.heldout import is_held_out
@@ -139,6 +146,60 @@ async def test_what_ended_with_a_verdict_goes_on_with_the_word_for_it(tmp_path: 
     assert steps.ran == ["tag", "train", "decide", "decide", "release"]
 
 
+@pytest.mark.parametrize("ended", [PACKAGED, OVERTAKEN])
+async def test_what_was_packed_or_overtaken_is_judged_again_before_it_is_released(
+    ended: str, tmp_path: Path, edge: Edge
+) -> None:
+    steps = Steps()
+    for name in ("judge", "package"):
+        steps[name] = steps._step(name, Done({"did": name}, name))
+    release = steps.pop("release")
+    steps["release"] = steps._step("release", Done({}, "no", ended, "why"))
+    assert (await run_turn(nowhere(tmp_path), steps=steps)).outcome == ended
+    steps["release"], steps.ran = release, []
+    settings = told("http://127.0.0.1:9", tmp_path, PROJECT, edge, only_until="release")
+    ahead = await look_ahead(settings)
+    assert (ahead.turn, ahead.step) == (1, "judge")
+    assert ((await run_turn(settings, steps=steps)).number, steps.ran) == (1, ["judge", "package", "release"])
+
+
+async def test_what_was_overtaken_is_given_up_on_a_word(tmp_path: Path, edge: Edge) -> None:
+    settings = told("http://127.0.0.1:9", tmp_path, PROJECT, edge, only_until="tag")
+    steps = Steps(tag=Done({}, "", OVERTAKEN, "why"))
+    await run_turn(settings, steps=steps)
+    turn = await run_turn(replace(settings, give_up=True), steps=Steps())
+    assert turn.number == 2
+    assert [one["outcome"] for one in stored(tmp_path / "work" / "turns.db")] == ["", GIVEN_UP]
+
+
+async def test_a_turn_of_nothing_leaves_no_files_and_its_number_to_the_next(tmp_path: Path) -> None:
+    async def tag(work: Work) -> Done:
+        work.folder.mkdir(parents=True)
+        return Done({}, "", NOTHING, "")
+
+    for _ in range(2):
+        assert (await run_turn(nowhere(tmp_path), steps={"tag": tag})).number == 1
+    assert list((tmp_path / "work" / "turns").iterdir()) == []
+
+
+async def test_a_copy_of_the_work_folder_does_not_share_its_lease(tmp_path: Path, azurite_cloud: Azurite) -> None:
+    work, copied = tmp_path / "work", tmp_path / "copy"
+    work.mkdir()
+    with State.open(work / "turns.db", lambda: NOW) as state:
+        identity = state.identity()
+    shutil.copytree(work, copied)
+    container = f"c{uuid.uuid4().hex}"
+    async with open_blobs(azurite_cloud.connection_string, container, azurite_cloud.api_version) as blobs:
+        with State.open(work / "turns.db", lambda: NOW) as state, State.open(copied / "turns.db", lambda: NOW) as other:
+            assert other.identity() == identity
+            async with only_one(blobs, state):
+                with pytest.raises(Refused, match="has the lease"):
+                    async with only_one(blobs, other):
+                        pytest.fail("both work")
+                async with only_one(blobs, state):
+                    pass  # as after a kill
+
+
 @pytest.mark.parametrize("where", ["folder", "azurite"])
 async def test_two_never_run_at_once(where: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     begun, go_on = asyncio.Event(), asyncio.Event()
@@ -203,7 +264,56 @@ async def test_settings_that_would_stop_a_turn_half_way_stop_it_at_the_begin(tmp
         await run_turn(nowhere(tmp_path, packing=Packing(golden=tmp_path)), steps=steps)
     with pytest.raises(SettingsError, match="say where the model goes first"):
         await run_turn(nowhere(tmp_path, hub=Hub("HostName=h")), steps=steps)
+    somewhere = ReleasePlan(Device("laptop"))
+    with pytest.raises(SettingsError, match="connection string lacks SharedAccessKeyName"):
+        await run_turn(nowhere(tmp_path, hub=Hub("HostName=h"), release=somewhere), steps=steps)
+    good = Hub("HostName=h;SharedAccessKeyName=n;SharedAccessKey=a2V5")
+    sas = Store(
+        "https://a.blob.core.windows.net/samples?sv=2023-11-03&sr=c&sp=rwl&se=2099-01-01T00%3A00%3A00Z&sig=c2ln"
+    )
+    for begin in (run_turn, look_ahead):
+        with pytest.raises(SettingsError, match=r"devices could not fetch the model: .* account's key"):
+            await begin(nowhere(tmp_path, hub=good, release=somewhere, store=sas))
     assert steps.ran == []
+
+
+@pytest.mark.parametrize("flag", ["ring", "device", "then"])
+def test_where_a_model_goes_and_no_hub_is_wrong_usage(flag: str, tmp_path: Path) -> None:
+    variable = "RELEASE_DEVICE" if flag == "device" else flag.upper()
+    environ = {"RIPELOOP_TRAINING_KEY": KEY, f"RIPELOOP_{variable}": "all", "RIPELOOP_HUB": ""}
+    words = ("--endpoint", "http://127.0.0.1:9", "--project", "fruit", "--cloud-blobs", str(tmp_path))
+    result = retrain(*words, "--work", str(tmp_path / "work"), **environ)
+    assert (result.exit_code, f"--{flag} says where the model goes, and no hub is named" in result.stderr) == (2, True)
+    assert not (tmp_path / "work").exists()
+
+
+def test_the_variables_of_train_and_export_hold_for_the_turn(tmp_path: Path) -> None:
+    words = ["--endpoint", "http://127.0.0.1:9", "--project", "fruit", "--cloud-blobs", str(tmp_path)]
+    environ = {"RIPELOOP_KEEP_ITERATIONS": "i1 i2", "RIPELOOP_EXPORT_WAIT_MINUTES": "2", "RIPELOOP_LATE_DAYS": "0.5"}
+    environ["RIPELOOP_RING_CONDITION"] = "north=tags.site = 'n';south=tags.site = 's'"
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (environ | {"RIPELOOP_TRAINING_KEY": KEY}).items():
+            patch.setenv(name, value)
+        given = retrain_command.make_context("retrain", words).params
+    assert given["ring_condition"] == ("north=tags.site = 'n'", "south=tags.site = 's'")
+    settings = settings_of({name: value for name, value in given.items() if name not in ("dry_run", "as_json")})
+    assert (settings.keep_iterations, settings.exporting.seconds) == ({"i1", "i2"}, 120)
+    assert settings.late_after == timedelta(hours=12)
+
+
+def test_devices_that_are_switched_off_are_waited_for_some_days_and_no_longer(tmp_path: Path) -> None:
+    hub = Hub("HostName=h;SharedAccessKeyName=n;SharedAccessKey=a2V5")
+    settings = nowhere(tmp_path, hub=hub, release=ReleasePlan(ring("canary"), ring("all")))
+    canary, wide = Board("ring canary", {"active": 1}, (), 1), Board("ring all", {"active": 8, "silent": 1}, (), 8)
+    done = Released("v2", "ab", WAITING, places=(canary, wide))
+    now = datetime.now(UTC)
+    words = late_words(settings, done, now - timedelta(days=4))
+    assert words.startswith("v2 answers on 8 of 9 devices of ring all; the others have not reported for 3 days")
+    assert late_words(settings, done, now - timedelta(days=2)) == late_words(settings, done, None) == ""
+    silent = replace(done, places=(canary, Board("ring all", {"silent": 9})))
+    first = replace(done, places=(wide,))
+    for other in (silent, first):
+        assert late_words(settings, other, now - timedelta(days=4)) == ""
 
 
 # --- whole turns, with real parts ---
@@ -325,6 +435,68 @@ async def test_after_a_rollback_the_model_that_came_back_is_the_one_to_beat(edge
     assert (found.path.read_bytes(), found.source) == (b"package 1", "the devices' twins")
     done = await release_package(settings, files[2], {"sha256": second, "signature": ""}, "another", print)
     assert (done.outcome, "the next turn judges against that" in done.why) == (OVERTAKEN, True)
+
+
+@pytest.mark.slow
+async def test_without_a_hub_the_model_packed_last_is_the_one_to_beat(trainer: Running, tmp_path: Path) -> None:
+    settings = told(trainer.url, tmp_path, project_at(trainer))
+    await put_samples(tmp_path, 0, 70)
+    first = await run_turn(settings)
+    assert (first.outcome, (first.result("judge") or {})["verdict"]) == (PACKAGED, FIRST)
+    await put_samples(tmp_path, 70, 20)
+    by_chance = replace(settings, judging=Judging(Rule(min_images=8, min_per_tag=1, chance=1e-9), first_accuracy=0.2))
+    second = await run_turn(by_chance)
+    said = second.result("judge") or {}
+    assert (second.number, second.outcome, said["active"]["from"]) == (2, SAME, "turn 1")
+    for path in settings.work.glob("turns.db*"):  # the memory is lost, the files are not
+        path.unlink()
+    await put_samples(tmp_path, 90, 20)
+    package = past.folder_of(settings.work, 1) / past.MODEL
+    third = await run_turn(replace(by_chance, judging=replace(by_chance.judging, active=package)))
+    assert (third.number, third.outcome) == (3, SAME)
+    assert package.is_file()
+
+
+@pytest.mark.slow
+async def test_another_file_where_the_export_goes_gives_way(trainer: Running, tmp_path: Path) -> None:
+    settings = told(trainer.url, tmp_path, project_at(trainer))
+    await put_samples(tmp_path, 0, 70)
+    turn = await run_turn(replace(settings, only_until="train"))
+    (past.folder_of(settings.work, turn.number) / past.EXPORT).write_bytes(b"a stranger's")
+    assert (await run_turn(replace(settings, only_until="export"))).result("export") is not None
+
+
+@pytest.mark.slow
+async def test_an_iteration_that_was_deleted_before_its_export_ends_the_turn(trainer: Running, tmp_path: Path) -> None:
+    settings = told(trainer.url, tmp_path, project_at(trainer))
+    await put_samples(tmp_path, 0, 70)
+    turn = await run_turn(replace(settings, only_until="train"))
+    with training_client(trainer.url) as client:
+        (project,) = [one.id for one in client.get_projects() if one.name == settings.service.project]
+        client.delete_iteration(project, (turn.result("train") or {})["iteration"])
+    turn = await run_turn(settings)
+    assert (turn.number, turn.outcome) == (1, FAILED)
+    assert "was deleted in the project" in turn.why
+    turn = await run_turn(replace(settings, only_until="export"))
+    assert (turn.number, turn.result("export") is not None) == (2, True)
+
+
+@pytest.mark.slow
+async def test_a_ring_without_devices_and_a_model_that_is_not_to_be_had_are_found_before_a_training(
+    trainer: Running, edge: Edge, tmp_path: Path
+) -> None:
+    settings = told(trainer.url, tmp_path, project_at(trainer), edge)
+    plan = ReleasePlan(ring("canary"), ring("all"))
+    await put_samples(tmp_path, 0, 70)
+    with pytest.raises(SettingsError, match="no device is in ring canary"):
+        await run_turn(replace(settings, release=plan))
+    async with Fleet.open(edge.connection_string, edge.ca_file) as fleet:
+        await fleet.patch_twin("laptop", "classifier", {"model": {"version": "v1", "sha256": "ab" * 32}})
+    with pytest.raises(SettingsError, match="neither here nor in the storage"):
+        await run_turn(settings)
+    with training_client(trainer.url) as client:
+        (project,) = [one.id for one in client.get_projects() if one.name == settings.service.project]
+        assert client.get_iterations(project) == []
 
 
 @pytest.mark.slow

@@ -20,7 +20,19 @@ from ripeloop.blobs import FolderBlobs
 from ripeloop.errors import SettingsError
 from ripeloop.prediction import image_id
 
-ODD = ("../up", "a/b", ".", "Ripe", "ripe", "gr\u00fcn \u20ac", "untagged", "x" * 128)
+ODD = (
+    "../up",
+    "a/b",
+    ".",
+    "manifest.jsonl",
+    "manifest.jsonl.1.tmp",
+    "Manifest.jsonl",
+    "Ripe",
+    "ripe",
+    "gr\u00fcn \u20ac",
+    "untagged",
+    "x" * 128,
+)
 
 
 def ids(count: int) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from retrain.turn import past
 from retrain.turn.outcome import (
     FAILED,
     NOTHING,
+    OVERTAKEN,
     PACKAGED,
     RELEASED,
     UNDONE,
@@ -63,6 +65,27 @@ def test_a_step_and_the_end_it_brings_are_one(state: State) -> None:
     assert state.turns() == []
 
 
+def test_what_is_opened_again_does_that_step_and_all_after_it_anew(state: State) -> None:
+    other, number = state.begin().number, state.begin().number
+    for turn in (other, number):
+        for name in ("train", "judge", "decide", "package"):
+            state.start(turn, name)
+            state.done(turn, name, {"did": name}, PACKAGED if name == "package" else "")
+    assert list(state.reopen(number, "judge").steps) == ["train"]
+    assert list(state.turn(other).steps) == ["train", "judge", "decide", "package"]
+    assert list(state.reopen(number, "judge").steps) == ["train"]
+
+
+def test_a_turn_has_a_number_above_those_that_have_files_already(tmp_path: Path, state: State) -> None:
+    assert past.newest_folder(tmp_path) == 0
+    past.folder_of(tmp_path, 7).mkdir(parents=True)
+    assert state.begin(past.newest_folder(tmp_path)).number == 8
+    assert state.begin().number == 9
+    past.prune([], tmp_path, 1)
+    past.prune(state.turns(), tmp_path, 1)
+    assert past.folder_of(tmp_path, 7).is_dir()
+
+
 def test_a_file_of_another_version_or_a_damaged_one_is_refused_with_the_way_out(tmp_path: Path) -> None:
     newer = sqlite3.connect(tmp_path / "newer.db")
     newer.execute("PRAGMA user_version = 9")
@@ -71,6 +94,29 @@ def test_a_file_of_another_version_or_a_damaged_one_is_refused_with_the_way_out(
     for name, way_out in (("newer.db", "use that, or another --work"), ("damaged.db", "move it away")):
         with pytest.raises(SettingsError, match=way_out), State.open(tmp_path / name, lambda: NOW):
             pytest.fail("it was taken")
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        "DROP TABLE steps",
+        "ALTER TABLE turns RENAME TO others",
+        "PRAGMA user_version = 0",  # its tables are there already
+        "UPDATE steps SET notes = '{\"decided\": tr'",
+        "UPDATE steps SET notes = '[1]'",
+        "UPDATE steps SET result = '{'",
+    ],
+)
+def test_a_file_with_wrong_insides_is_damaged_and_not_a_full_disk(tmp_path: Path, spoil: str) -> None:
+    path = tmp_path / "turns.db"
+    with State.open(path, lambda: NOW) as state:
+        number = state.begin().number
+        state.start(number, "tag")
+        state.done(number, "tag", {"added": 3})
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute(spoil)
+    with pytest.raises(SettingsError, match=r"is damaged .* move it away"), State.open(path, lambda: NOW) as state:
+        state.open_turn()
 
 
 @pytest.mark.parametrize(
@@ -104,7 +150,7 @@ def test_how_a_turn_ended_is_its_exit_code() -> None:
 def test_a_turn_goes_on_after_its_end_only_for_a_word_or_a_hub() -> None:
     assert reopens(SAME, (SAME,), has_hub=False) == "decide"
     assert reopens(SAME, (WORSE,), has_hub=True) == ""
-    assert reopens(PACKAGED, (), has_hub=True) == "release"
+    assert reopens(PACKAGED, (), has_hub=True) == reopens(OVERTAKEN, (), has_hub=True) == "judge"
     assert reopens(PACKAGED, (), has_hub=False) == reopens(RELEASED, (SAME,), has_hub=True) == ""
 
 
@@ -119,7 +165,7 @@ def test_the_history_has_one_line_for_a_version_and_keeps_those_of_others(tmp_pa
 
 
 def test_the_files_of_old_turns_go_but_for_what_devices_may_run(tmp_path: Path, state: State) -> None:
-    outcomes = [RELEASED, RELEASED, SAME, RELEASED, WORSE, SAME, SAME]
+    outcomes = [RELEASED, PACKAGED, SAME, RELEASED, WORSE, SAME, SAME]
     for outcome in outcomes:
         number = state.begin().number
         past.folder_of(tmp_path, number).mkdir(parents=True)

@@ -237,6 +237,21 @@ async def test_an_image_that_was_trained_on_before_is_never_held_out(
     assert (await tag(blobs, cloud, project, PLAN)).removed == 1
 
 
+async def test_an_image_that_was_put_there_by_hand_is_never_held_out(
+    blobs: FolderBlobs, cloud: CustomVision, project: str
+) -> None:
+    ripe = cloud.create_tag(project, Tag("ripe"))
+    cloud.add_all(project, [NewImage("by hand", image(OUT[0]), [ripe]), NewImage("too", image(OUT[1]), [ripe])])
+    learned = await put(blobs, image(OUT[0]), answered("ripe"))
+    other = await put(blobs, image(OUT[1]), answered("unripe"))
+    held = await put(blobs, image(OUT[2]), answered("ripe"))
+    for _ in range(2):
+        done = await tag(blobs, cloud, project, PLAN)
+        assert done.training == {"ripe": (learned,), "unripe": (other,)}
+        assert (done.holdout, done.refused, done.others) == ({"ripe": (held,)}, (), 0)
+        assert holds(cloud, project) == {learned: ("ripe",), other: ("unripe",)}
+
+
 async def test_images_of_others_stay(blobs: FolderBlobs, cloud: CustomVision, project: str) -> None:
     data, unknown = image(IN[0]), image(IN[1])
     ripe = cloud.create_tag(project, Tag("ripe"))
@@ -269,7 +284,7 @@ def test_the_command_makes_a_project_and_tells_what_it_did(running: Service, tmp
     words = ("tag", "--cloud-blobs", str(tmp_path / "cloud"), "--endpoint", running.url, "--project", tmp_path.name)
     runner = CliRunner(env={"RIPELOOP_TRAINING_KEY": KEY})
     ended = runner.invoke(main, words)
-    assert (ended.exit_code, "--create" in ended.stderr) == (1, True)
+    assert (ended.exit_code, "--create" in ended.stderr) == (2, True)
     ended = runner.invoke(
         main, (*words, "--create", "--holdout-share", str(SHARE), "--fetch-holdout", str(tmp_path / "h"))
     )

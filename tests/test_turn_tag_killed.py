@@ -16,6 +16,7 @@ from retrain.customvision import CustomVision, NewImage
 from retrain.data.dataset import About, Tag
 from retrain.labels import JUNK, NONE
 from retrain.turn.tag.tagging import Plan, tag
+from retrain.turn.tag.there import ASKED
 from retrain.turn.tag.use import HOLDOUT, TRAINING, Use
 from ripeloop.blobs import FolderBlobs
 from ripeloop.prediction import image_id
@@ -135,16 +136,45 @@ async def test_another_share_after_a_kill_holds_out_nothing_that_was_sent(worlds
     for nth in range(20, MANY, 6):
         async with worlds.one() as world:
             died = await world.turn_until(nth)
-            sent = {one.id for one in world.service.images(world.project)}
+            sent = {one.id for one in world.service.images(world.project) if ASKED not in one.record.metadata}
             before = {name: use.kind for name, use in (await world.uses()).items()}
             done = await tag(world.blobs, world.service, world.project, Plan(1.0))
             after = {name: use.kind for name, use in (await world.uses()).items()}
             assert {name: after[name] for name in before} == before, nth
             held = {id_ for ids in done.holdout.values() for id_ in ids}
             there = {one.record.id: one.id for one in world.service.images(world.project)}
-            assert set(there) == set(done.ids) | ({""} if BY_HAND in held else set()), nth
+            assert set(there) == set(done.ids), nth
+            assert BY_HAND in done.ids, nth
             assert not held & set(done.ids), nth
             assert all(there.get(id_) is None for id_ in held), nth
-            assert sent - {there.get("")} <= set(there.values()) | {world.junk}, nth
+            assert sent <= set(there.values()) | {world.junk}, nth
         if not died:
             break
+
+
+async def test_an_image_that_was_sent_and_not_described_leaves_with_its_label(running: Service, tmp_path: Path) -> None:
+    blobs = FolderBlobs(tmp_path)
+    with closing(DiesDescribing(running.url, KEY)) as dying, closing(CustomVision(running.url, KEY)) as cloud:
+        project = cloud.create(About(name=uuid.uuid4().hex))
+        ids = [await put(blobs, image(nth), answered("ripe")) for nth in IN[:3]]
+        with suppress(Killed):
+            await tag(blobs, dying, project, Plan(SHARE))
+        assert cloud.count(project) == 3
+        await label(blobs, image(IN[0]), answered(kind=JUNK))
+        await label(blobs, image(IN[1]), answered("unripe"))
+        done = await tag(blobs, cloud, project, Plan(SHARE))
+        assert (done.removed, done.others, done.refused) == (1, 0, ())
+        assert {one.record.id: one.record.tags for one in cloud.images(project)} == {
+            ids[1]: ("unripe",),
+            ids[2]: ("ripe",),
+        }
+        use = Use.of((await blobs.head(name_of(image(IN[0])))).metadata)
+        assert use is not None
+        assert (use.kind, use.image, use.tags) == (TRAINING, "", ())
+
+
+class DiesDescribing(CustomVision):
+    """Its caller dies when the images are there, and nothing tells yet which they are."""
+
+    def describe(self, *_: object, **__: object) -> bool:
+        raise Killed

@@ -21,12 +21,12 @@ from retrain.turn.tag.sending import WHY
 from retrain.turn.tag.tagging import Plan, tag
 from retrain.turn.tag.use import Use
 from ripeloop.blobs import FolderBlobs
-from ripeloop.errors import Denied, Offline, Refused
+from ripeloop.errors import Denied, Offline, Refused, SettingsError
 from ripeloop.prediction import image_id
 from trainerservice import KEY, Service, service
 
 PLAN = Plan(SHARE)
-IN = numbers(held=False)
+IN, OUT = numbers(held=False), numbers(held=True)
 TOO_LARGE = bytes(6 * 1024 * 1024 + 1)
 
 
@@ -62,13 +62,14 @@ class Grumbling(CustomVision):
         self.batches: list[int] = []
         self.lost: set[str] = set()
 
-    def add_all(self, project: str, images: Sequence[NewImage]) -> list[Taken]:
+    def add_all(
+        self, project: str, images: Sequence[NewImage], metadata: Mapping[str, str] | None = None
+    ) -> list[Taken]:
         self.batches.append(len(images))
         if len(images) > self.most:
             raise Refused("BadRequestImageBatch: what is this?")
-        taken = iter(
-            super().add_all(project, good) if (good := [one for one in images if one.name not in self.says]) else ()
-        )
+        good = [one for one in images if one.name not in self.says]
+        taken = iter(super().add_all(project, good, metadata) if good else ())
         return [Taken(self.says[one.name]) if one.name in self.says else next(taken) for one in images]
 
     def create_tag(self, project: str, tag: Tag) -> str:
@@ -248,6 +249,42 @@ async def test_a_label_that_always_changes_waits_for_the_next_turn(
     assert (await tag(blobs, cloud, project, PLAN)).added == 1
 
 
+async def test_what_a_full_project_cannot_tell_of_a_sample_is_not_decided_yet(
+    blobs: FolderBlobs, cloud: Grumbling, project: str
+) -> None:
+    cloud.add_all(project, [NewImage("by hand", image(OUT[0]), [cloud.create_tag(project, Tag("ripe"))])])
+    id_ = await put(blobs, image(OUT[1]), answered("ripe"))
+    cloud.says[id_] = "ErrorLimitExceed"
+    done = await tag(blobs, cloud, project, PLAN)
+    assert [(one.id, one.status, one.again) for one in done.refused] == [(id_, "ErrorLimitExceed", True)]
+    assert Use.of((await blobs.head(name_of(image(OUT[1])))).metadata) is None
+    cloud.says.clear()
+    done = await tag(blobs, cloud, project, PLAN)
+    assert (done.refused, done.holdout, cloud.count(project)) == ((), {"ripe": (id_,)}, 1)
+
+
 async def test_a_wrong_key_ends_it(running: Service, blobs: FolderBlobs, project: str) -> None:
     with closing(CustomVision(running.url, "another key")) as stranger, pytest.raises(Denied, match="check the key"):
         await tag(blobs, stranger, project, PLAN)
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "", "fruit.cognitiveservices.azure.com", "http://", "https://{NAME}.cognitiveservices.azure.com", "http://[::1",
+        "ftp://127.0.0.1", "http://127.0.0.1:99999", "http://127.0.0.1:0", "http://a b", "http://u:secret@127.0.0.1",
+        "http://127.0.0.1/?key=secret", "http://127.0.0.1:8088/#x", "http://127.0.0.1:80\n",
+    ],
+)  # fmt: skip
+def test_an_endpoint_that_is_no_address_is_a_wrong_setting(endpoint: str) -> None:
+    with pytest.raises(SettingsError, match="is no address of a service") as told:
+        CustomVision(endpoint, KEY)
+    assert "secret" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["https://fruit.cognitiveservices.azure.com/", "HTTP://127.0.0.1:8088", "http://[::1]:8088", "http://trainer/a-b/"],
+)
+def test_an_endpoint_may_have_a_port_and_a_path(endpoint: str) -> None:
+    CustomVision(endpoint, KEY).close()

@@ -83,7 +83,7 @@ def watch(places: Places) -> None:
     around(places, FolderBlobs, "_put", lambda name, *_: f"put {name.split('/')[0]} {name.split('/')[-1][-9:]}")
     around(places, FolderBlobs, "_mark", lambda *_: "mark")
     around(places, State, "done", lambda _, step, *__: f"{step} is done")
-    around(places, State, "begin", lambda: "a turn begins")
+    around(places, State, "begin", lambda *_: "a turn begins")
     around(places, State, "start", lambda *_: "a step begins")
     around(places, State, "note", lambda *_, **notes: f"noting {', '.join(notes)}")
     for name, step in steps.STEPS.items():

@@ -31,13 +31,26 @@ SOME_BLOBS = "some_blobs"
 class FolderBlobs:
     """The blobs of one folder, which is made when needed. Safe to use from tasks, threads and processes at once.
 
+    A folder that was there before and is missing now (a disk that is not mounted) is Offline, not empty. `trace` is
+    what must be there: empty while nothing is known; `expect` says what an earlier process saw.
+
     What `put` returned from outlives a power cut: the file and its folder are on disk, the metadata before the blob.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._unfinished = folder / UNFINISHED
+        self.trace = self._trace()
         self._clear_unfinished()
+
+    @property
+    def folder(self) -> Path:
+        """Where the blobs are."""
+        return self._folder
+
+    def expect(self, trace: str) -> None:
+        """It has been used before, by a process whose `trace` this was."""
+        self.trace = trace or self.trace
 
     def path(self, name: str) -> Path:
         """Where the blob of that name is, or would be."""
@@ -67,10 +80,12 @@ class FolderBlobs:
         What cannot be looked at holds up no other: it is told at the end, as Refused of kind `some_blobs`.
         """
         failed: list[str] = []
+        await asyncio.to_thread(self._check_there)
         found = self._walk("", prefix, failed)
         while page := await asyncio.to_thread(_page, found):
             for blob in page:
                 yield blob
+        await asyncio.to_thread(self._check_there)
         if failed:
             words = f"{len(failed)} names cannot be looked at, as {failed[0]}: is the disk sound?"
             raise Refused(words, kind=SOME_BLOBS)
@@ -78,10 +93,7 @@ class FolderBlobs:
     async def head(self, name: str) -> Blob:
         """What is known of `name`."""
         check_name(name)
-        found = await asyncio.to_thread(self._blob, name)
-        if found is None:
-            raise _missing(name)
-        return found
+        return await asyncio.to_thread(self._head, name)
 
     async def mark(self, name: str, metadata: Mapping[str, str], etag: str) -> str:
         """Replace all metadata, on disk for sure, unless somebody was quicker."""
@@ -139,23 +151,49 @@ class FolderBlobs:
             _make_folder(self._unfinished)
         except (FileExistsError, NotADirectoryError) as error:
             raise Denied(f"the blob folder {self._folder} cannot be made: part of its path is a file") from error
+        self.trace = UNFINISHED
+
+    def _trace(self) -> str:
+        if _is_there(self._unfinished):
+            return UNFINISHED
+        return "." if _is_there(self._folder) else ""
+
+    def _check_there(self) -> None:
+        """Raises Offline."""
+        if self.trace and not _is_there(self._folder / self.trace):
+            raise Offline(f"the blob folder {self._folder} is missing or empty: is its disk mounted?", kind="away")
+        if self.trace != UNFINISHED:  # once that was there, a bare folder is not enough: it may be a mount point
+            self.trace = self._trace() or self.trace
+
+    def _missing(self, name: str) -> NotFound:
+        """Raises Offline where all of the store is missing."""
+        self._check_there()
+        return NotFound(f"the folder holds no blob {name!r}")
+
+    def _head(self, name: str) -> Blob:
+        with _named_errors(name):
+            found = self._blob(name)
+            if found is None:
+                raise self._missing(name)
+            return found
 
     def _get(self, name: str) -> bytes:
         try:
             return (self._folder / name).read_bytes()
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-            raise _missing(name) from None
+            raise self._missing(name) from None
         except OSError as error:
             raise _in_our_words(error, name) from error
 
     def _mark(self, name: str, metadata: dict[str, str], etag: str) -> str:
         path = self._folder / name
+        self._head(name)
         with _named_errors(name):
             self._make_store()
             with self._written(json.dumps(metadata).encode()) as unfinished, self._only_one(name):
                 found = self._blob(name)
                 if found is None:
-                    raise _missing(name)
+                    raise self._missing(name)
                 if found.etag != etag:
                     raise Changed("somebody changed the blob since it was read: read it again")
                 unfinished.replace(_metadata_path(path))
@@ -166,6 +204,7 @@ class FolderBlobs:
         path = self._folder / name
         with _named_errors(name):
             if not path.is_file():
+                self._check_there()
                 return
             with self._only_one(name):
                 path.unlink(missing_ok=True)
@@ -255,8 +294,11 @@ def _etag(metadata: bytes) -> str:
     return hashlib.blake2b(metadata, digest_size=8).hexdigest()
 
 
-def _missing(name: str) -> NotFound:
-    return NotFound(f"the folder holds no blob {name!r}")
+def _is_there(folder: Path) -> bool:
+    try:
+        return folder.is_dir()
+    except OSError:
+        return False
 
 
 def _metadata_path(path: Path) -> Path:

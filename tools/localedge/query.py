@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from manifests.tokens import Tokens
 from ripeloop.errors import Refused
 
 DEVICES, MODULES = "devices", "devices.modules"
@@ -90,7 +91,7 @@ class Query:
 def parse(text: str) -> Query:
     """The query in a text. Raises Refused with what cannot be read."""
     try:
-        return _Parser(_tokens(text)).query()
+        return _Parser(Tokens(text, _TOKEN, "the query", Refused)).query()
     except RecursionError:
         raise Refused("the query is nested too deeply") from None
 
@@ -103,106 +104,93 @@ def parse_target(condition: str) -> Query:
     return query
 
 
-def _tokens(text: str) -> list[tuple[str, str]]:
-    tokens, at, text = [], 0, text.strip()
-    while at < len(text):
-        found = _TOKEN.match(text, at)
-        if found is None or found.lastgroup is None:
-            raise Refused(f"the query cannot be read at {text[at : at + 20]!r}")
-        tokens.append((found.lastgroup, found[found.lastgroup]))
-        at = found.end()
-    return tokens
-
-
 class _Parser:
     """Recursive descent, the loosest binding first."""
 
-    def __init__(self, tokens: list[tuple[str, str]]) -> None:
+    def __init__(self, tokens: Tokens) -> None:
         self._tokens = tokens
-        self._at = 0
 
     def query(self) -> Query:
-        self._expect("SELECT")
-        columns = () if self._took("*") else self._columns()
-        self._expect("FROM")
+        self._tokens.expect("SELECT")
+        columns = () if self._tokens.took("*") else self._columns()
+        self._tokens.expect("FROM")
         source = self._name().lower()
         if source not in (DEVICES, MODULES):
             raise Refused(f"the query is FROM {source}; {DEVICES} and {MODULES} can be asked here")
-        where = self._either() if self._took("WHERE") else None
+        where = self._either() if self._tokens.took("WHERE") else None
         groups: tuple[str, ...] = ()
-        if self._took("GROUP"):
-            self._expect("BY")
+        if self._tokens.took("GROUP"):
+            self._tokens.expect("BY")
             groups = tuple(_relative(name) for name in self._names())
-        if self._at < len(self._tokens):
-            raise Refused(f"the query has {self._tokens[self._at][1]!r} where it should end")
+        self._tokens.end()
         return Query(source, columns, groups, where)
 
     def _columns(self) -> tuple[_Column, ...]:
         columns = [self._column()]
-        while self._took(","):
+        while self._tokens.took(","):
             columns.append(self._column())
         return tuple(columns)
 
     def _column(self) -> _Column:
         path, name = "", "count"
-        if self._took("COUNT"):
-            self._expect("(")
-            self._expect(")")
+        if self._tokens.took("COUNT"):
+            self._tokens.expect("(")
+            self._tokens.expect(")")
         else:
             path = _relative(self._name())
             *_, last = _STEP.finditer(path)
             name = last[1] or last[0]
-        return _Column(path, self._name() if self._took("AS") else name)
+        return _Column(path, self._name() if self._tokens.took("AS") else name)
 
     def _names(self) -> list[str]:
         names = [self._name()]
-        while self._took(","):
+        while self._tokens.took(","):
             names.append(self._name())
         return names
 
     def _either(self) -> Read:
         left = self._both()
-        while self._took("OR"):
+        while self._tokens.took("OR"):
             left = _either(left, self._both())
         return left
 
     def _both(self) -> Read:
         left = self._not()
-        while self._took("AND"):
+        while self._tokens.took("AND"):
             left = _negated(_either(_negated(left), _negated(self._not())))
         return left
 
     def _not(self) -> Read:
-        return _negated(self._not()) if self._took("NOT") else self._comparison()
+        return _negated(self._not()) if self._tokens.took("NOT") else self._comparison()
 
     def _comparison(self) -> Read:
         left = self._single()
-        if sign := self._took("=", "!=", "<>", *_ORDERS):
+        if sign := self._tokens.took("=", "!=", "<>", *_ORDERS):
             return _compared(sign, left, self._single())
-        if word := self._took("IN", "NIN"):
+        if word := self._tokens.took("IN", "NIN"):
             among = _among(left, self._list())
             return among if word == "IN" else _negated(among)
         return left
 
     def _list(self) -> list[Any]:
-        self._expect("[")
+        self._tokens.expect("[")
         values: list[Any] = []
-        while not self._took("]"):
+        while not self._tokens.took("]"):
             values.append(self._single()({}))
-            self._took(",")
+            self._tokens.took(",")
         return values
 
     def _single(self) -> Read:
-        if self._took("("):
+        if self._tokens.took("("):
             inner = self._either()
-            self._expect(")")
+            self._tokens.expect(")")
             return inner
-        if self._took("IS_DEFINED"):
-            self._expect("(")
+        if self._tokens.took("IS_DEFINED"):
+            self._tokens.expect("(")
             path = _relative(self._name())
-            self._expect(")")
+            self._tokens.expect(")")
             return lambda document: _at(document, path) is not UNDEFINED
-        kind, text = self._next()
+        kind, text = self._tokens.next()
         value: Any = UNDEFINED
         if kind == "number":
             value = float(text)
@@ -218,28 +206,10 @@ class _Parser:
         return lambda _: value
 
     def _name(self) -> str:
-        kind, text = self._next()
+        kind, text = self._tokens.next()
         if kind != "name" or text.upper() in _WORDS:
             raise Refused(f"the query has {text!r} where a name should be")
         return text
-
-    def _next(self) -> tuple[str, str]:
-        if self._at == len(self._tokens):
-            raise Refused("the query ends too early")
-        self._at += 1
-        return self._tokens[self._at - 1]
-
-    def _took(self, *words: str) -> str:
-        """The next token where it is one of `words`, which are upper case."""
-        kind, text = self._tokens[self._at] if self._at < len(self._tokens) else ("", "")
-        if kind == "text" or text.upper() not in words:
-            return ""
-        self._at += 1
-        return text.upper()
-
-    def _expect(self, word: str) -> None:
-        if not self._took(word):
-            raise Refused(f"the query lacks {word}")
 
 
 def _relative(name: str) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from manifests import terms
 from manifests.message import Message
+from manifests.tokens import Tokens
 from ripeloop.errors import SettingsError
 
 _TOKEN = re.compile(
@@ -25,7 +26,7 @@ _TOKEN = re.compile(
 
 def compile_condition(text: str) -> Callable[[Message], bool]:
     """Whether a message meets the condition. Raises SettingsError for what edge hub would refuse."""
-    parser = _Parser(_tokens(text))
+    parser = _Parser(Tokens(text, _TOKEN, "the condition", SettingsError))
     try:
         term = parser.coalesce()
     except RecursionError:
@@ -34,78 +35,65 @@ def compile_condition(text: str) -> Callable[[Message], bool]:
     return lambda message: term.read(message) is True
 
 
-def _tokens(text: str) -> list[tuple[str, str]]:
-    tokens, at, text = [], 0, text.strip()
-    while at < len(text):
-        found = _TOKEN.match(text, at)
-        if found is None or found.lastgroup is None:
-            raise SettingsError(f"the condition cannot be read at {text[at : at + 20]!r}")
-        tokens.append((found.lastgroup, found[found.lastgroup]))
-        at = found.end()
-    return tokens
-
-
 class _Parser:
     """Recursive descent, the loosest binding first."""
 
-    def __init__(self, tokens: list[tuple[str, str]]) -> None:
+    def __init__(self, tokens: Tokens) -> None:
         self._tokens = tokens
-        self._at = 0
 
     def coalesce(self) -> terms.Term:
         left = self._or()
-        while self._took("??"):
+        while self._tokens.took("??"):
             left = terms.coalesce(left, self._or())
         return left
 
     def end(self) -> None:
-        if self._at < len(self._tokens):
-            raise SettingsError(f"the condition has {self._tokens[self._at][1]!r} where it should end")
+        self._tokens.end()
 
     def _or(self) -> terms.Term:
         left = self._and()
-        while self._took("OR"):
+        while self._tokens.took("OR"):
             left = terms.either(left, self._and())
         return left
 
     def _and(self) -> terms.Term:
         left = self._not()
-        while self._took("AND"):
+        while self._tokens.took("AND"):
             left = terms.negate(terms.either(terms.negate(left), terms.negate(self._not())))
         return left
 
     def _not(self) -> terms.Term:
-        if self._took("NOT"):
+        if self._tokens.took("NOT"):
             return terms.negate(self._not())
         return self._comparison()
 
     def _comparison(self) -> terms.Term:
         left = self._sum()
-        while sign := self._took(*terms.COMPARISONS):
+        while sign := self._tokens.took(*terms.COMPARISONS):
             left = terms.compare(sign, left, self._sum())
         return left
 
     def _sum(self) -> terms.Term:
         left = self._product()
-        while sign := self._took("+", "-", "||"):
+        while sign := self._tokens.took("+", "-", "||"):
             right = self._product()
             left = terms.call("concat", [left, right]) if sign == "||" else terms.calculate(sign, left, right)
         return left
 
     def _product(self) -> terms.Term:
         left = self._single()
-        while sign := self._took("*", "/", "%"):
+        while sign := self._tokens.took("*", "/", "%"):
             left = terms.calculate(sign, left, self._single())
         return left
 
     def _single(self) -> terms.Term:
-        if self._took("-"):
+        if self._tokens.took("-"):
             return terms.calculate("-", terms.Term(lambda _: 0.0, terms.NUMBER), self._single())
-        if self._took("("):
+        if self._tokens.took("("):
             inner = self.coalesce()
-            self._expect(")")
+            self._tokens.expect(")")
             return inner
-        kind, text = self._next()
+        kind, text = self._tokens.next()
         if kind == "number":
             number = float(text)
             return terms.Term(lambda _: number, terms.NUMBER)
@@ -113,33 +101,15 @@ class _Parser:
             plain = re.sub(r"\\(.)", r"\1", text[1:-1])
             return terms.Term(lambda _: plain, terms.TEXT)
         if kind == "name":
-            return terms.call(text, self._arguments()) if self._took("(") else terms.named(text)
+            return terms.call(text, self._arguments()) if self._tokens.took("(") else terms.named(text)
         raise SettingsError(f"the condition has {text!r} where a value should be")
 
     def _arguments(self) -> list[terms.Term]:
         arguments: list[terms.Term] = []
-        if self._took(")"):
+        if self._tokens.took(")"):
             return arguments
         arguments.append(self.coalesce())
-        while self._took(","):
+        while self._tokens.took(","):
             arguments.append(self.coalesce())
-        self._expect(")")
+        self._tokens.expect(")")
         return arguments
-
-    def _next(self) -> tuple[str, str]:
-        if self._at == len(self._tokens):
-            raise SettingsError("the condition ends too early")
-        self._at += 1
-        return self._tokens[self._at - 1]
-
-    def _took(self, *words: str) -> str:
-        """The next token where it is one of `words`, which are upper case."""
-        kind, text = self._tokens[self._at] if self._at < len(self._tokens) else ("", "")
-        if kind == "text" or text.upper() not in words:
-            return ""
-        self._at += 1
-        return text.upper()
-
-    def _expect(self, sign: str) -> None:
-        if not self._took(sign):
-            raise SettingsError(f"the condition lacks a {sign!r}")

@@ -69,7 +69,8 @@ class Setting:
 
     def is_secret(self, value: object) -> bool:
         """Whether this value must not be shown: a connection string and a SAS URL hold a key, a folder does not."""
-        return self.is_key or (KEEP_KEYS in (self.option.help or "") and "=" in str(value))
+        keyed = KEEP_KEYS in (self.option.help or "") and "=" in str(value)
+        return self.is_key or keyed or "sig=" in str(value)
 
 
 def config_option(command: Command) -> Command:
@@ -143,7 +144,7 @@ def default_map(tree: Mapping[str, Any], root: click.Command) -> dict[str, Any]:
             table = found
             for word in setting.path:
                 table = table.setdefault(word, {})
-            table[str(setting.option.name)] = value
+            table[str(setting.option.name)] = _as_click_takes_it(setting, value)
     return found
 
 
@@ -151,6 +152,12 @@ def from_environment(setting: Setting, environ: Mapping[str, str] | None = None)
     """The variable it is set by and its value; empty ones count as none."""
     values = os.environ if environ is None else environ
     return next(((name, values[name]) for name in setting.variables if values.get(name)), None)
+
+
+def _as_click_takes_it(setting: Setting, value: Any) -> Any:
+    """As a variable would say it: texts, a list of them where there may be several; true and false as they are."""
+    said = [one if isinstance(one, bool) else str(one) for one in (value if isinstance(value, list) else [value])]
+    return said if setting.option.multiple else said[0]
 
 
 def _read_into(context: click.Context, _: click.Parameter, given: Path | None) -> None:
@@ -176,6 +183,15 @@ def _check(path: Path, place: str, setting: Setting, value: object) -> None:
     members = value if isinstance(value, list) else [value]
     if not all(isinstance(one, str | int | float | bool) for one in members):
         raise BadConfig(f"{path}: {place} must be a text in quotes, a number, true or false")
+    if not setting.option.is_flag and any(isinstance(one, bool) for one in members):
+        raise BadConfig(f"{path}: {place} must be a text in quotes or a number")
+    if isinstance(setting.option.type, click.Path | click.File):
+        return  # whether it is there, only its own command asks
+    try:
+        for one in members:
+            setting.option.type.convert(one if isinstance(one, bool) else str(one), setting.option, None)
+    except click.BadParameter as error:
+        raise BadConfig(f"{path}: {place}: {error.message}") from error
 
 
 def _unknown(place: tuple[str, ...], root: click.Command) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 import urllib.error
 import urllib.request
@@ -18,7 +19,7 @@ from msrest.exceptions import ClientException
 
 from retrain.data.dataset import About, Label, Record, Tag, packed, unpacked
 from retrain.iteration import ExportState, Iteration
-from ripeloop.errors import Denied, NotFound, Offline, Refused
+from ripeloop.errors import Denied, NotFound, Offline, Refused, SettingsError
 
 Answer = TypeVar("Answer")
 
@@ -31,6 +32,7 @@ MAX_IMAGE_BYTES = 8 * 1024 * 1024  # the service takes 6 MB
 
 _BUSY = (429, 500, 502, 503, 504)
 _NO_KEY = (401, 403)
+_ADDRESS = re.compile(r"https?://(\[[0-9a-f:.]+\]|[\w.-]+)(:\d+)?(/[\w./~%-]*)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ class CustomVision:
     """One service. Each call is tried again while the service is busy or away, then raises Offline.
 
     Refused, Denied (the key) and NotFound are raised at once. Calls may come from many threads. `before` is called
-    before each, and what it raises stops it.
+    before each, and what it raises stops it. Raises SettingsError for an endpoint that is no address.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class CustomVision:
         sleep: Callable[[float], None] = time.sleep,
         before: Callable[[], None] = lambda: None,
     ) -> None:
+        _check_endpoint(endpoint)
         credentials = ApiKeyCredentials(in_headers={"Training-key": key})
         self._client: Any = CustomVisionTrainingClient(endpoint.rstrip("/"), credentials)  # type: ignore[no-untyped-call]
         self._client.config.retry_policy.retries = 0  # it is done in `_tried`
@@ -171,16 +174,19 @@ class CustomVision:
             self._call(self._client.update_image_metadata, project, [str(one.image.id)], metadata)
         return str(one.image.id), whole
 
-    def add_all(self, project: str, images: Sequence[NewImage]) -> list[Taken]:
+    def add_all(
+        self, project: str, images: Sequence[NewImage], metadata: Mapping[str, str] | None = None
+    ) -> list[Taken]:
         """Upload at most 64 images of 20 MB together; what became of each, in their order.
 
-        An image the service has already gets the tags as well. Raises Refused where it takes none of the batch.
+        `metadata` is that of all those that are new. An image the service has already gets the tags as well.
+        Raises Refused where it takes none of the batch.
         """
         entries = [
             models.ImageFileCreateEntry(name=one.name, contents=bytearray(one.data), tag_ids=list(one.tag_ids))
             for one in images
         ]
-        batch = models.ImageFileCreateBatch(images=entries)
+        batch = models.ImageFileCreateBatch(images=entries, metadata=dict(metadata) if metadata else None)
         answered = self._call(self._client.create_images_from_files, project, batch).images or []
         if len(answered) != len(entries):
             raise Refused(f"the service answered for {len(answered)} of {len(entries)} images: try again")
@@ -310,6 +316,20 @@ class CustomVision:
             if nth < tries:
                 self._sleep(_wait(nth, after))
         raise Offline(f"{_bare(self._endpoint)} does not answer ({doing}: {reason}); try again, it goes on from here")
+
+
+def _check_endpoint(endpoint: str) -> None:
+    """The client makes a template of it, and would take it wrong or fail in ways that name nothing."""
+    try:
+        good = _ADDRESS.fullmatch(endpoint) is not None and urlsplit(endpoint).port != 0
+    except ValueError:  # a port above 65535, half an IPv6 address
+        good = False
+    if not good:
+        shown = endpoint.split("?")[0].rpartition("@")[2][:200]  # what is left out may be a key
+        raise SettingsError(
+            f"the endpoint {shown!r} is no address of a service: "
+            "give one like https://NAME.cognitiveservices.azure.com or http://127.0.0.1:8088"
+        )
 
 
 def _taken(one: Any) -> Taken:

@@ -13,6 +13,7 @@ NOT_AS_WANTED = 1
 USAGE = 2
 OFFLINE = 3
 NOT_WORTH_IT = 4
+STOPPED = 130  # as shells say it of Ctrl-C
 
 KEEP_KEYS = "It holds a key: say it in the environment, for everybody on the computer can see a command's flags."
 

@@ -21,10 +21,19 @@ ROLLED_BACK, FAILED = "rolled_back", "failed"
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A model that can be loaded here: the package of that SHA-256, or the model of the first start where it is ""."""
+    """A model that can be loaded here: the package of that SHA-256, or the model of the first start where it is "".
+
+    `attempt` is Wanted.attempt when it was taken, 0 where there was none.
+    """
 
     version: str = ""
     sha256: str = ""
+    attempt: int = 0
+
+    @classmethod
+    def of(cls, wanted: Wanted) -> Self:
+        """The package that is wanted."""
+        return cls(wanted.version, wanted.sha256, wanted.attempt or 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +71,16 @@ class Memory:
     trial: Trial | None = None
     outcome: Outcome = Outcome()
     refused: str = ""  # Wanted.sha256 or Wanted.whole
+    refused_attempt: int = 0  # of a Wanted.sha256: a higher one is tried
     tried: str = ""  # Wanted.sha256 of what was being loaded
     tries: int = 0
 
     def refuses(self, wanted: Wanted) -> bool:
         """Whether that was tried before, to no good end."""
-        return bool(self.refused) and self.refused in (wanted.sha256, wanted.whole)
+        if not self.refused:
+            return False
+        anew = (wanted.attempt or 0) > self.refused_attempt
+        return self.refused == wanted.whole or (self.refused == wanted.sha256 and not anew)
 
     def refused_as(self, wanted: Wanted) -> Self:
         """What is refused was asked for, maybe by another name: the old word holds for it."""
@@ -90,7 +103,7 @@ class Memory:
         """It answers, on trial. What it replaces is kept, unless that was still on trial itself."""
         return replace(
             self,
-            active=Kept(wanted.version, wanted.sha256),
+            active=Kept.of(wanted),
             previous=self.previous if self.trial else self.active,
             trial=replace(self.trial, starts=0) if self.trial else trial,
             outcome=Outcome(WATCHING, "", wanted.version, now, shadow),
@@ -108,7 +121,7 @@ class Memory:
 
     def confirmed(self, wanted: Wanted, now: str) -> Self:
         """What is wanted answers already, and goes by the wanted version from now on."""
-        state, active = WATCHING if self.trial else ACTIVE, Kept(wanted.version, wanted.sha256)
+        state, active = WATCHING if self.trial else ACTIVE, Kept.of(wanted)
         if state == self.outcome.state and active == self.active:
             return replace(self, refused="")
         return replace(self, active=active, refused="", outcome=Outcome(state, "", active.version, now))
@@ -121,7 +134,9 @@ class Memory:
     def stopped(self, wanted: Wanted, reason: str, now: str) -> Self:
         """A person stopped it on its way; the same model is not tried again."""
         outcome = Outcome(ROLLED_BACK, reason, wanted.version, now)
-        return replace(self, outcome=outcome, refused=wanted.sha256, tried="", tries=0)
+        return replace(
+            self, outcome=outcome, refused=wanted.sha256, refused_attempt=wanted.attempt or 0, tried="", tries=0
+        )
 
     def undone(self, to: Kept, reason: str, now: str) -> Self:
         """An older model answers again; what was active is not tried again."""
@@ -132,6 +147,7 @@ class Memory:
             trial=None,
             outcome=Outcome(ROLLED_BACK, reason, self.active.version, now),
             refused=self.active.sha256,
+            refused_attempt=self.active.attempt,
             tried="",
             tries=0,
         )
@@ -172,6 +188,7 @@ class Memory:
             trial=trial and _trial(trial),
             outcome=_outcome(outcome),
             refused=str(written.get("refused", "")),
+            refused_attempt=int(written.get("refused_attempt", 0)),
             tried=str(written.get("tried", "")),
             tries=int(written.get("tries", 0)),
         )
@@ -202,4 +219,4 @@ def _kept(written: Mapping[str, Any]) -> Kept:
     sha256 = str(written.get("sha256", ""))
     if sha256 and not SHA256.fullmatch(sha256):
         raise ValueError(f"{sha256!r} is no SHA-256")
-    return Kept(str(written.get("version", "")), sha256)
+    return Kept(str(written.get("version", "")), sha256, int(written.get("attempt", 0)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from classifier.rollout.fetch import FetchLimits
@@ -240,7 +240,7 @@ class Rollout:
         if self._watching is not None:
             self._watching.cancel()
         log.warning("model %s is undone, %s answers: %s", bad, model.version, reason)
-        older = Kept(model.version, to.sha256)
+        older = replace(to, version=model.version)
         await self._remembered.keep(lambda memory: memory.undone(older, reason, now()))
         self._live.swap(model)
         self._settle()

@@ -107,7 +107,7 @@ def begin(sources: Sources, now: str) -> tuple[Model, Memory]:
         except BadModel as error:
             reasons.append(f"{kept.version or sources.first}: {error}")
             continue
-        return model, _remembered(sources.shelf, memory, Kept(model.version, kept.sha256), reasons, now)
+        return model, _remembered(sources.shelf, memory, replace(kept, version=model.version), reasons, now)
     raise BadModel("; ".join(reasons))
 
 

@@ -13,6 +13,7 @@ from ripeloop.errors import Refused
 from ripeloop.package import SHA256
 
 MAX_VERSION = 128  # characters: it travels in messages and metadata
+MAX_ATTEMPT = 1_000_000_000
 MAX_SHADOW_IMAGES = 1_000_000
 MAX_SHADOW_SECONDS = 30 * 24 * 3600
 
@@ -33,7 +34,10 @@ class ShadowWish:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A model package by its SHA-256, and where it is: `url` or `path`, one of the two. `signature` is base64."""
+    """A model package by its SHA-256, and where it is: `url` or `path`, one of the two. `signature` is base64.
+
+    A higher `attempt` than before has a package tried again that was undone, or failed, here.
+    """
 
     version: str
     sha256: str
@@ -41,6 +45,7 @@ class Wanted:
     path: str = ""
     signature: str = ""
     shadow: ShadowWish | None = None
+    attempt: int | None = None
 
     @property
     def place(self) -> str:
@@ -67,6 +72,7 @@ def from_desired(section: object) -> Wanted | None:
         path=_text(section, "path"),
         signature=_text(section, "signature"),
         shadow=_shadow(section.get("shadow")),
+        attempt=_attempt(section.get("attempt")),
     )
     if not 0 < len(wanted.version) <= MAX_VERSION or not (wanted.version.isascii() and wanted.version.isprintable()):
         raise Refused(f"model.version must be 1 to {MAX_VERSION} ASCII characters")
@@ -106,6 +112,14 @@ def _shadow(section: object) -> ShadowWish | None:
     if agreement is not None and not 0 <= agreement <= 1:
         raise Refused("model.shadow.agreement must be a share, from 0 to 1")
     return ShadowWish(share, int(images), seconds, agreement)
+
+
+def _attempt(value: object) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= MAX_ATTEMPT:
+        raise Refused(f"model.attempt must be a whole number from 1 to {MAX_ATTEMPT}")
+    return value
 
 
 def _number(section: Mapping[str, object], name: str, default: float) -> float:

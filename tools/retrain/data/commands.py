@@ -14,10 +14,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from retrain import served
 from retrain.customvision import CustomVision
 from retrain.data import folders, formats, transfer
-from retrain.settings import KEEP_KEYS, NOT_AS_WANTED, OFFLINE, USAGE, endpoint_options
-from ripeloop.errors import Offline, RipeloopError, SettingsError
+from retrain.ending import answered
+from retrain.settings import KEEP_KEYS, NOT_AS_WANTED, endpoint_options
 
-ENDS = "Ends with 0: all images are there; 1: some were refused, or all; 2: wrong usage or settings; \
+ENDS = "Ends with 0: all images are there; 1: some were refused, or all; 2: wrong usage, settings, project or key; \
 3: the service cannot be reached. Do the same again to go on where it ended."
 
 
@@ -56,7 +56,7 @@ def export_command(endpoint: str, training_key: str, project: str, folder: Path,
       ripeloop dataset export --endpoint https://fruit.cognitiveservices.azure.com --project ID --to fruit/
       ripeloop dataset export --endpoint http://127.0.0.1:8088 --project ID --to fruit/ --format azureml
     """
-    with _answered(), closing(CustomVision(endpoint, training_key)) as service:
+    with answered(), closing(CustomVision(endpoint, training_key)) as service:
         about = service.about(project)
         with _bar("fetching images", service.count(project)) as told:
             written = folders.write(folder, about, transfer.items_of(service, project), form, told, image_url)
@@ -82,7 +82,7 @@ def import_command(endpoint: str, training_key: str, folder: Path, form: str, pr
       export RIPELOOP_TRAINING_KEY=…
       ripeloop dataset import --from fruit/ --endpoint http://127.0.0.1:8088
     """
-    with _answered(), closing(CustomVision(endpoint, training_key)) as service:
+    with answered(), closing(CustomVision(endpoint, training_key)) as service:
         found = folders.read(folder, "" if form == "auto" else form)
         where = transfer.project_for(service, found.about, project)
         with _bar("adding images", len(found.records)) as told:
@@ -112,7 +112,7 @@ def clone_command(endpoint: str, training_key: str, project: str, to: str, train
       ripeloop trainer clone --from https://fruit.cognitiveservices.azure.com --project ID
     """
     with (
-        _answered(),
+        answered(),
         closing(CustomVision(endpoint, training_key)) as source,
         closing(CustomVision(to, trainer_key)) as target,
     ):
@@ -136,17 +136,6 @@ def _tell(counts: transfer.Counts, project: str) -> None:
         click.echo(f"refused: {reason}", err=True)
     if counts.refused:
         sys.exit(NOT_AS_WANTED)
-
-
-@contextmanager
-def _answered() -> Iterator[None]:
-    """A failure is one line and an exit code."""
-    try:
-        yield
-    except RipeloopError as error:
-        click.echo(f"error: {error}", err=True)
-        usage = USAGE if isinstance(error, SettingsError) else NOT_AS_WANTED
-        sys.exit(OFFLINE if isinstance(error, Offline) else usage)
 
 
 @contextmanager

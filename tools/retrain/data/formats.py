@@ -24,6 +24,8 @@ UNTAGGED = "untagged"
 IMAGES = "images"
 COCO = "coco.json"
 LINES = "labels.jsonl"
+BESIDE = frozenset({COCO, LINES, "manifest.jsonl", "dataset.jsonl", "dataset.jsonl.unfinished"})
+"""Files that may lie where the folders of the tags lie: no tag's folder has such a name."""
 
 _LONGEST = 120  # bytes of a folder's name
 _UNSAFE = frozenset('<>:"/\\|?*%')
@@ -55,7 +57,7 @@ class ImageFolder:
     def of(cls, tags: Iterable[str]) -> ImageFolder:
         """Names that every file system can hold, and that differ in more than capitals."""
         folders: dict[str, str] = {}
-        taken = {UNTAGGED}
+        taken = {UNTAGGED, *BESIDE}
         for tag in sorted(tags):
             name = _file_name(tag)
             if name.casefold() in taken:

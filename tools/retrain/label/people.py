@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import ipaddress
 import json
+import logging
 import os
 import secrets
 import time
@@ -21,6 +22,8 @@ from aiohttp import web
 from retrain.label.settings import Network, Settings
 from retrain.labels import MAX_NAME
 from ripeloop.errors import Refused, SettingsError
+
+log = logging.getLogger(__name__)
 
 SESSION, VISIT = "ripeloop_session", "ripeloop_visit"
 SESSION_SECONDS = 30 * 24 * 3600
@@ -92,6 +95,7 @@ class People:
         self._settings, self._secret = settings, secret
         self.cookie = f"{SESSION}_{self.sign('cookie')[:8]}"
         """Its name: browsers send cookies to all ports of a host, and another server's would be in the way."""
+        self._ended = _Ended(settings.state / "signed-out")
         self._failures: dict[str, deque[float]] = {}
         self._all_failures: deque[float] = deque(maxlen=TRIES_OF_ALL)
 
@@ -130,22 +134,47 @@ class People:
             raise Refused("the proxy signs people in here")
         name = name_of(name)
         admin = name in self._settings.admins
-        wanted = self._settings.admin_token if admin and self._settings.admin_token else self._settings.token
-        if wanted:
-            self._check_tries(request.remote or "")
-            if not hmac.compare_digest(token.encode("utf-8", "surrogatepass"), wanted.encode()):
-                self._failed(request.remote or "")
-                raise Refused("the name or the token is not right" if admin else "the token is not right")
+        wanted = self._token(admin=admin)
+        # the right one first: who guesses, perhaps behind the same proxy, locks nobody out
+        if wanted and not hmac.compare_digest(token.encode("utf-8", "surrogatepass"), wanted.encode()):
+            remote = self._remote(request)
+            self._check_tries(remote)
+            self._failed(remote)
+            raise Refused("the name or the token is not right" if admin else "the token is not right")
         fields = {"name": name, "admin": admin, "nonce": secrets.token_urlsafe(16), "at": int(time.time())}
         body = base64.urlsafe_b64encode(json.dumps(fields).encode()).decode()
-        return Person(name, admin), f"{body}.{self.sign('session', body)}"
+        return Person(name, admin), f"{body}.{self.sign('session', body, wanted)}"
+
+    def sign_out(self, request: web.Request) -> None:
+        """End the session for good, also that of a copied cookie."""
+        if not self.by_proxy and (fields := self._opened(request.cookies.get(self.cookie, ""))):
+            self._ended.add(fields["nonce"])
 
     def _opened(self, cookie: str) -> Mapping[str, str] | None:
+        """What a session says. It ends with the token it was made with, and where it was made without one."""
         body, _, signed = cookie.partition(".")
-        if not hmac.compare_digest(signed.encode("utf-8", "surrogatepass"), self.sign("session", body).encode()):
+        wanted = (self.sign("session", body, self._token(admin=admin)) for admin in (False, True))
+        given = signed.encode("utf-8", "surrogatepass")
+        fits = [hmac.compare_digest(given, one.encode()) for one in wanted]
+        if not any(fits):
             return None
         fields: dict[str, str] = json.loads(base64.urlsafe_b64decode(body))
+        if not fits[bool(fields["admin"])] or fields["nonce"] in self._ended:
+            return None
         return fields if float(fields["at"]) > time.time() - SESSION_SECONDS else None
+
+    def _token(self, *, admin: bool) -> str:
+        """What such a person says to sign in; empty where a name is enough."""
+        return self._settings.admin_token if admin and self._settings.admin_token else self._settings.token
+
+    def _remote(self, request: web.Request) -> str:
+        """The address it came from: that before the proxies that are trusted."""
+        if self.from_proxy(request):
+            hops = ",".join(request.headers.getall("X-Forwarded-For", [])).split(",")
+            for hop in (one.strip() for one in reversed(hops)):
+                if hop and not _is_among(hop, self._settings.proxies):
+                    return hop[:64]
+        return request.remote or ""
 
     def _named_by_proxy(self, request: web.Request) -> str:
         values = request.headers.getall(self._settings.user_header, [])
@@ -173,6 +202,37 @@ class People:
         self._failures = {who: tries for who, tries in self._failures.items() if tries[-1] > now - WITHIN_SECONDS}
         self._failures.setdefault(remote, deque(maxlen=TRIES)).append(now)
         self._all_failures.append(now)
+
+
+class _Ended:
+    """The sessions that people signed out of, kept in a file for as long as their cookies would hold."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._until = dict[str, float]()
+        try:
+            lines = path.read_text("ascii", errors="replace").splitlines()
+        except OSError:
+            return
+        for line in lines:
+            nonce, _, until = line.partition(" ")
+            if until.isdecimal() and len(until) < 12 and float(until) > time.time():
+                self._until[nonce] = float(until)
+
+    def __contains__(self, nonce: str) -> bool:
+        return nonce in self._until
+
+    def add(self, nonce: str) -> None:
+        now = time.time()
+        self._until = {one: until for one, until in self._until.items() if until > now}
+        self._until[nonce] = now + SESSION_SECONDS
+        text = "".join(f"{one} {until:.0f}\n" for one, until in self._until.items())
+        new = self._path.with_suffix(".new")
+        try:
+            new.write_text(text, "ascii")
+            new.replace(self._path)
+        except OSError as error:
+            log.warning("%s cannot be written (%s): after a restart a copied cookie counts again", self._path, error)
 
 
 def name_of(text: str) -> str:

@@ -18,6 +18,7 @@ from retrain.label.app import application, templates
 from retrain.label.asking.alike import LookAlikes
 from retrain.label.asking.queue import Pace, Queue
 from retrain.label.asking.tags import Tags
+from retrain.label.connections import Doors
 from retrain.label.container.cache import Cache
 from retrain.label.container.scan import Scan
 from retrain.label.pages.images import Images
@@ -28,14 +29,15 @@ from retrain.label.quality.asker import Asker
 from retrain.label.quality.predicted import Predicted
 from retrain.label.routes import TASKS
 from retrain.label.settings import Settings
-from ripeloop.blobs import Blobs
-from ripeloop.errors import BadModel, SettingsError
+from ripeloop.blobs import AzureBlobs, Blobs, FolderBlobs
+from ripeloop.errors import BadModel, Offline, SettingsError
 
 log = logging.getLogger(__name__)
 
 STOP_SECONDS = 5.0
 IDLE_SECONDS = 120.0
 MEGABYTE = 1024 * 1024
+STORE, TRACE = "store", "trace"  # of the last start, in answers.db
 
 
 async def serve(settings: Settings, blobs: Blobs) -> None:
@@ -69,6 +71,8 @@ async def opened(settings: Settings, blobs: Blobs) -> AsyncIterator[Parts]:
         stack.callback(cache.close)
         journal = Journal(settings.state / "answers.db")
         stack.callback(journal.close)
+        await _check_store(journal, blobs)
+        stack.push_async_callback(_note_at_end, journal, blobs)
         asker = _asker(settings, stack)
         scan = Scan(blobs, cache, settings.overlap, settings.scan_seconds)
         pace = Pace(settings.overlap, settings.known, settings.lease_seconds, settings.skip_seconds)
@@ -88,10 +92,51 @@ async def opened(settings: Settings, blobs: Blobs) -> AsyncIterator[Parts]:
             templates=templates(),
             asker=asker,
         )
+        await parts.queue.begin()
         stack.push_async_callback(parts.images.close)
         stack.push_async_callback(parts.answers.stop)
         stack.push_async_callback(parts.retraining.close)
         yield parts
+
+
+async def _check_store(journal: Journal, blobs: Blobs) -> None:
+    """Raises SettingsError where answers wait for another store than this one, or there is none."""
+    here, before = _address(blobs), await journal.fact(STORE)
+    if here and before and before != here and (waiting := await journal.count_waiting()):
+        raise SettingsError(
+            f"--state holds {waiting} answers that wait for {before}, and this is {here}: start once on that one until "
+            "they are written, or give this one a --state of its own"
+        )
+    if isinstance(blobs, FolderBlobs):
+        if before == here:
+            blobs.expect(await journal.fact(TRACE))
+        if not blobs.trace and not blobs.folder.parent.is_dir():
+            raise SettingsError(
+                f"--cloud-blobs: there is no folder {blobs.folder.parent}: name the one that holds the container "
+                f"{blobs.folder.name}, a connection string, or a container's SAS URL"
+            )
+    await _note_store(journal, blobs)
+
+
+async def _note_store(journal: Journal, blobs: Blobs) -> None:
+    """So that the next start knows another store, or one that is away."""
+    if here := _address(blobs):
+        await journal.note(STORE, here)
+        await journal.note(TRACE, blobs.trace if isinstance(blobs, FolderBlobs) else "")
+
+
+async def _note_at_end(journal: Journal, blobs: Blobs) -> None:
+    try:
+        await _note_store(journal, blobs)
+    except Offline as error:
+        log.warning("the next start will not know whether its store is away: %s", error)
+
+
+def _address(blobs: Blobs) -> str:
+    """Which store it is; without a credential."""
+    if isinstance(blobs, FolderBlobs):
+        return str(blobs.folder.resolve())
+    return blobs.url if isinstance(blobs, AzureBlobs) else ""
 
 
 async def _scan(parts: Parts) -> None:
@@ -134,19 +179,23 @@ def alone_in(folder: Path) -> Iterator[None]:
 @asynccontextmanager
 async def _listening(app: web.Application, settings: Settings) -> AsyncIterator[str]:
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_SECONDS, keepalive_timeout=IDLE_SECONDS)
-    await runner.setup()
-    try:
+    async with AsyncExitStack() as stack:
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        if runner.server is None:
+            raise RuntimeError("the HTTP server was not set up")
+        doors = Doors(runner.server, one_address=bool(settings.proxies))
+        stack.callback(doors.close)
         try:
-            await web.TCPSite(runner, settings.host, settings.port).start()
+            listening = await asyncio.get_running_loop().create_server(doors, settings.host, settings.port)
+            stack.callback(listening.close)
         except (OSError, UnicodeError) as error:
             why = error.strerror if isinstance(error, OSError) else "no address and no name"
             raise SettingsError(
                 f"cannot listen on {settings.host}:{settings.port} ({why}): is another program there? Give another "
                 "--port"
             ) from error
-        host, port = runner.addresses[0][:2]
+        host, port = listening.sockets[0].getsockname()[:2]
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         log.info("listening on %s", url)
         yield url
-    finally:
-        await runner.cleanup()

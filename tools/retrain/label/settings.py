@@ -52,9 +52,14 @@ class Settings:
                 f"--host {self.host} lets other computers in: set RIPELOOP_LABEL_TOKEN, or --trusted-user-header with "
                 "--trusted-proxy behind a proxy that signs people in; docs/LABELLING.md says how"
             )
-        if bool(self.user_header) != bool(self.proxies):
+        if self.user_header and not self.proxies:
             raise SettingsError(
                 "--trusted-user-header and --trusted-proxy belong together: who may say the name, and in which header"
+            )
+        if self.proxies and not (self.user_header or self.token):
+            raise SettingsError(
+                "--trusted-proxy lets other computers in: set --trusted-user-header, in which it says who signed in, "
+                "or RIPELOOP_LABEL_TOKEN"
             )
         if self.token and self.admins and not (self.admin_token or self.user_header):
             raise SettingsError(

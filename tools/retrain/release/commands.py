@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 
 from retrain.devices.fleet import Fleet
@@ -21,12 +22,19 @@ from retrain.release.releasing import WAITING, Released, release
 from retrain.release.rollingback import RolledBack, rollback
 from retrain.release.shown import show_released
 from retrain.settings import KEEP_KEYS, NOT_AS_WANTED, OFFLINE, Hub, hub_options, json_option
+from retrain.shown import plain
 from ripeloop.blobs import open_blobs
 from ripeloop.errors import SettingsError
 
 MODELS = "models"
 USUAL = Plan(Ring(CANARY))
 MOST_DAYS = 365
+
+
+class _Condition(click.types.StringParamType):
+    """A text that may hold spaces, in a variable of several, too."""
+
+    envvar_list_splitter = ";"
 
 
 def _option(flag: str, help_: str, **more: Any) -> Callable[[Any], Any]:
@@ -38,8 +46,9 @@ def place_options(command: Any) -> Any:
     """Add where: --ring, --device and --ring-condition."""
     for option in (
         _option("--ring-condition", "What a ring means in IoT Hub's query language, over modules' twins: "
-                "north=tags.site='north'. May be given more than once. Without it `all` is every classifier, and any "
-                "other name a value of the tag `ring` of the module's twin.", multiple=True, metavar="NAME=CONDITION"),
+                "north=tags.site='north'. May be given more than once; in the environment with ; between them. Without "
+                "it `all` is every classifier, and any other name a value of the tag `ring` of the module's twin.",
+                multiple=True, metavar="NAME=CONDITION", type=_Condition()),
         _option("--device", "One device in place of a ring.", envvar="RELEASE_DEVICE"),
         _option("--ring", "The devices that are meant, such as canary or all."),
     ):  # fmt: skip
@@ -106,6 +115,9 @@ def plan_of(
 ) -> Plan:
     """The plan that `plan_options` say. Raises SettingsError."""
     conditions = _conditions(ring_condition)
+    ring, device = _one_of(ring, device)
+    if device and _is_flag("device") and not _is_flag("then"):
+        then = None  # a release to one device stays there
     return Plan(
         first=place_of(ring, device, ring_condition),
         then=ring_of(then, conditions) if then else None,
@@ -122,7 +134,8 @@ def plan_of(
 
 
 def place_of(name: str | None, device: str | None, ring_condition: Iterable[str]) -> Place:
-    """The place that `place_options` say. Raises SettingsError."""
+    """The place that `place_options` say; a flag goes before the environment and the file. Raises SettingsError."""
+    name, device = _one_of(name, device)
     if bool(name) == bool(device):
         raise SettingsError("say where: --ring canary, or --device and its id, one of the two")
     return Device(device) if device else ring_of(name or "", _conditions(ring_condition))
@@ -204,6 +217,13 @@ def release_command(
     show_envvar=True,
     help="Why; it is kept with the release.",
 )
+@click.option(
+    "--further",
+    is_flag=True,
+    envvar="RIPELOOP_ROLLBACK_FURTHER",
+    show_envvar=True,
+    help="Where the newest release is undone already, undo the one before it, too.",
+)
 @models_options
 @hub_options
 @json_option
@@ -212,6 +232,7 @@ def rollback_command(
     device: str | None,
     ring_condition: tuple[str, ...],
     reason: str,
+    further: bool,
     cloud_blobs: str,
     models_container: str,
     api_version: str | None,
@@ -220,6 +241,8 @@ def rollback_command(
     as_json: bool,
 ) -> None:
     """Go back to the model before, in a ring or on one device. The one undone goes there again only with --again.
+
+    Cut off, it is finished when it is run again. It goes back one release, and one more only with --further.
 
     \b
     Example:
@@ -230,15 +253,31 @@ def rollback_command(
     async def work() -> RolledBack:
         place = place_of(ring, device, ring_condition)
         async with Fleet.open(hub, hub_ca) as fleet, open_blobs(cloud_blobs, models_container, api_version) as store:
-            return await rollback(fleet, place, reason, store)
+            return await rollback(fleet, place, reason, store, further=further)
 
     with Console(stderr=True).status("rolling back"):
         done = told(work())
     if as_json:
         click.echo(json.dumps(done.to_json(), indent=2))
-        return
-    now = f"{done.version} is wanted again" if done.version else "nothing is wanted, devices took the model before"
-    click.echo(f"{done.place}: {done.was} is undone, {now}; `ripeloop status` shows when they have it")
+    else:
+        now = f"{done.version} is wanted again" if done.version else "nothing is wanted in its place"
+        click.echo(f"{done.place}: {done.was} is undone, {now}; `ripeloop status` shows what devices have")
+        for why in done.kept:
+            click.echo(f"it still answers in {plain(why)}")
+    if done.kept:
+        sys.exit(NOT_AS_WANTED)
+
+
+def _one_of(ring: str | None, device: str | None) -> tuple[str | None, str | None]:
+    """Where both are set, the one that is a flag."""
+    if ring and device and _is_flag("ring") != _is_flag("device"):
+        return (ring, None) if _is_flag("ring") else (None, device)
+    return ring, device
+
+
+def _is_flag(name: str) -> bool:
+    context = click.get_current_context(silent=True)
+    return context is not None and context.get_parameter_source(name) is ParameterSource.COMMANDLINE
 
 
 def _conditions(given: Iterable[str]) -> dict[str, str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from retrain.devices.fleet import Fleet, Twin
+from retrain.release.plan import Device
 from retrain.release.ringwishes import is_ours
-from retrain.release.wishes import MODEL, Wish, replacing, tell_to_roll_back
+from retrain.release.wishes import MODEL, Held, Undone, Wish, replacing, tell_to_roll_back
 from ripeloop.errors import Refused
 from ripeloop.prediction import format_time
 
@@ -47,12 +48,17 @@ class DeviceWishes:
         remembered = {"number": number, "sha256": section["sha256"]} | ({"previous": before} if before else {})
         await self._patch(twin, section, remembered)
 
-    async def undo(self, sha256: str, reason: str) -> Wish | None:
+    async def held(self) -> list[Held]:
+        """What the twin wants, where a release wanted it."""
+        wish, _ = await self.look()
+        return [Held(Device(self._device), wish.number, wish.sha256, wish.version)] if wish and wish.number else []
+
+    async def undo(self, sha256: str, reason: str, never: Collection[str] = ()) -> Undone:
         """One patch has the wish before, and says why."""
         twin = await self._fleet.twin(self._device, self._module)
         wish = _wish(twin)
         if wish is None or wish.sha256 != sha256:
-            return wish
+            return Undone(wish)
         previous = _tag(twin).get("previous") or {}
         undone = {
             "version": wish.version,
@@ -61,9 +67,9 @@ class DeviceWishes:
             "at": format_time(datetime.now(UTC)),
         }
         twin = await self._patch(twin, previous, {"number": wish.number, "undone": undone})
-        if not previous:
-            await tell_to_roll_back(self._fleet, [twin], self._module, sha256)
-        return _wish(twin)
+        told = not previous
+        kept = await tell_to_roll_back(self._fleet, [twin], self._module, sha256, never) if told else ()
+        return Undone(_wish(twin), kept)
 
     async def _patch(self, twin: Twin, section: Mapping[str, Any], tag: Mapping[str, Any]) -> Twin:
         old = twin.desired.get(MODEL)

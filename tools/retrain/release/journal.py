@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from retrain.release.plan import Place, name_of
 from ripeloop.blobname import segment
@@ -18,6 +20,8 @@ from ripeloop.errors import NotFound
 
 FOLDER = "releases/"
 BEFORE, ANSWERS, DONE, UNDONE = "before", "answers", "done", "undone"
+
+MOST_OF_A_NAME = 120  # characters: one that is longer is cut
 
 _NAME = re.compile(rf"{FOLDER}(\d+)-(.+)-([0-9a-f]{{12}})/(\w+)\.json")
 
@@ -33,7 +37,7 @@ class Attempt:
     @classmethod
     def of(cls, number: int, place: Place, sha256: str) -> Attempt:
         """The attempt to bring that package there."""
-        return cls(number, segment(name_of(place)).replace(" ", "-"), sha256[:12])
+        return cls(number, _segment(name_of(place)).replace(" ", "-"), sha256[:12])
 
     @property
     def folder(self) -> str:
@@ -47,9 +51,13 @@ class Journal:
     def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
 
-    async def note(self, attempt: Attempt, fact: str, about: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Write a fact down; what stands there, if it was known before."""
+    async def note(
+        self, attempt: Attempt, fact: str, about: Mapping[str, Any], *, anew: bool = False
+    ) -> Mapping[str, Any]:
+        """Write a fact down; what stands there, if it was known before. `anew`: in place of one that is damaged."""
         name = f"{attempt.folder}{fact}.json"
+        if anew:
+            await self._blobs.delete(name)
         if await self._blobs.put(name, json.dumps(about).encode(), content_type="application/json"):
             return about
         return _object(await self._blobs.get(name))
@@ -68,6 +76,22 @@ class Journal:
             ((Attempt(int(one[1]), one[2], one[3]), one[4]) for one in found if one is not None),
             key=lambda fact: (fact[0].number, fact[1]),
         )
+
+    async def undone_versions(self) -> set[str]:
+        """The versions of packages whose newest attempt anywhere was undone."""
+        newest: dict[str, tuple[Attempt, bool]] = {}
+        for attempt, fact in await self.facts():
+            before = newest.get(attempt.digest)
+            same = before is not None and before[0] == attempt and before[1]
+            newest[attempt.digest] = attempt, same or fact == UNDONE
+        notes = [await self.told(attempt, UNDONE) for attempt, undone in newest.values() if undone]
+        return {str(note["version"]) for note in notes if note and note.get("version")}
+
+
+def _segment(word: str) -> str:
+    """A long word is cut; what it was is told by its hash."""
+    cut = segment(word)
+    return cut if len(quote(word)) < MOST_OF_A_NAME else f"{cut[:100]}-{hashlib.sha256(word.encode()).hexdigest()[:16]}"
 
 
 def _object(text: bytes) -> Mapping[str, Any]:

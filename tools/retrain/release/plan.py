@@ -68,6 +68,12 @@ class Plan:
 
     def __post_init__(self) -> None:
         """Raises SettingsError for a plan that cannot go on as it says."""
+        host = self.base_url.partition("//")[2].partition("/")[0]
+        if "?" in self.base_url or "#" in self.base_url or "@" in host:
+            raise SettingsError(
+                "--base-url is an address alone, to which a package's name is added: no query, no SAS, no password; "
+                "everybody who may read the twin would see it"
+            )
         if self.then is not None and self.then == self.first:
             raise SettingsError("the release goes on to where it was first: name another ring with --then")
         if self.then is not None and isinstance(self.first, Device):

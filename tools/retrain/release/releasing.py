@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ from retrain.release.journal import ANSWERS, BEFORE, DONE, Attempt, Journal
 from retrain.release.plan import Device, Place, Plan, name_of
 from retrain.release.ringwishes import RingWishes
 from retrain.release.storing import Offer, offer, runs_out, utc_now
-from retrain.release.wishes import Wish, Wishes
+from retrain.release.wishes import Held, Wish, Wishes
 from ripeloop.blobs import Blobs
 from ripeloop.errors import Changed, NotFound, Offline, Refused, SettingsError
 
@@ -80,6 +80,7 @@ async def release(
     steps = [first]
     if plan.then is not None:
         steps.append(_Release(fleet, Journal(store), offered, plan.then, replace(plan, watch=0.0), seen, first))
+    await _check_all(steps)
     boards: list[Board] = []
     unchanged = True
     for step in steps:
@@ -92,6 +93,19 @@ async def release(
         if ended.outcome != RELEASED:
             return Released(offered.version, offered.sha256, ended.outcome, ended.reason, places=tuple(boards))
     return Released(offered.version, offered.sha256, RELEASED, "", unchanged, tuple(boards))
+
+
+async def _check_all(steps: list[_Release]) -> None:
+    """Nothing is wanted anywhere of what was undone in one of the places; where it is under way, it is taken back."""
+    for place, step in enumerate(steps):
+        try:
+            if await step.is_being_undone():
+                return  # which this run finishes
+        except Refused as error:
+            if error.kind == UNDONE:
+                for before in steps[:place]:
+                    await before.take_back(str(error))
+            raise
 
 
 def wishes_of(fleet: Fleet, place: Place, module: str) -> Wishes:
@@ -120,11 +134,25 @@ class _Release:
         self._seen = seen
         self._before = before
         self._wishes = wishes_of(fleet, place, plan.module)
+        self._old: dict[str, Any] = {}
+        self._old_until = 0.0
+        self.again = 0  # the attempt that devices are told, where they are to try again what they refuse
+
+    async def is_being_undone(self) -> bool:
+        """Whether an undo here was cut off. Raises Refused where it was undone and is wanted no more."""
+        wish, _ = await self._wishes.look()
+        if wish is None or wish.sha256 != self._offer.sha256:
+            await self._check_undone(await self._notes.facts())
+            return False
+        self.again = _told_attempt(wish)
+        return await self._notes.told(self._attempt(wish.number), UNDONE) is not None
 
     async def run(self) -> _Step:
         """Want it, and wait until it is well there, or is not, or the time is over."""
         wish, twins = await self._wishes.look()
         attempt = self._under_way(wish)
+        if wish is not None and attempt is not None:
+            self.again = _told_attempt(wish)
         if attempt is None:
             attempt = await self._want(wish, twins)
         elif (undone := await self._notes.told(attempt, UNDONE)) is not None:
@@ -141,14 +169,13 @@ class _Release:
         wish, _ = await self._wishes.look()
         if wish is not None and wish.sha256 == self._offer.sha256:
             await self.give_up(reason)
-            await self._wishes.undo(self._offer.sha256, reason)
+            await self._finish(reason)
 
     async def give_up(self, reason: str) -> None:
         """Write down that it is to be undone here, where it is wanted: the next run finishes what a kill leaves."""
         wish, _ = await self._wishes.look()
         if wish is not None and wish.sha256 == self._offer.sha256:
-            about = {"reason": reason, "at": utc_now().isoformat()}
-            await self._notes.note(self._attempt(wish.number), UNDONE, about)
+            await note_undone(self._notes, await self._wishes.held(), self._offer.sha256, reason)
 
     def _under_way(self, wish: Wish | None) -> Attempt | None:
         """The attempt that goes on; None where a new one is needed. Raises SettingsError."""
@@ -175,14 +202,20 @@ class _Release:
         if self._plan.watch and (wish is None or wish.sha256 != self._offer.sha256):
             await self._notes.note(attempt, BEFORE, await figures.ask(self._fleet, twins, self._plan.module))
         self._old = {twin.device: twin.reported.get("model") for twin in twins}
-        await self._wishes.want(self._offer.section, attempt.number)
+        section = self._offer.section
+        before = self._before.again if self._before is not None else 0
+        if before or self._plan.again:  # one for all places: who has undone it meanwhile does not try it once more
+            self.again = before or attempt.number
+            section = section | {"attempt": self.again}
+        await self._wishes.want(section, attempt.number)
         self._old_until = asyncio.get_running_loop().time() + OLD_NEWS
         return attempt
 
     async def _check_undone(self, facts: list[tuple[Attempt, str]]) -> None:
         ours = self._attempt(0)
         undone = [one for one, fact in facts if fact == UNDONE and (one.place, one.digest) == (ours.place, ours.digest)]
-        if undone and not self._plan.again:
+        before = self._before.again if self._before is not None else 0
+        if undone and not self._plan.again and undone[-1].number > before:
             about = await self._notes.told(undone[-1], UNDONE) or {}
             raise Refused(
                 f"{self._offer.version} was released to {name_of(self._place)} before and undone "
@@ -230,7 +263,7 @@ class _Release:
             return None
         self._seen("watching" if plan.watch else "waiting", board)
         answers = await self._since(attempt, twins)
-        watched = (utc_now() - datetime.fromisoformat(str(answers["at"]))).total_seconds()
+        watched = (utc_now() - answers["at"]).total_seconds()
         if watched < plan.watch or board.share(board.counts.get(ACTIVE, 0)) < self._enough(board):
             return None
         if plan.watch and (worse := await self._worse(attempt, answers, twins)):
@@ -248,10 +281,11 @@ class _Release:
     async def _since(self, attempt: Attempt, twins: list[Twin]) -> dict[str, Any]:
         """When it answered here first, and what the devices had counted then."""
         known = await self._notes.told(attempt, ANSWERS)
-        if known is None or "at" not in known:
+        if known is None or _moment(known) is None:
             counted = await figures.ask(self._fleet, twins, self._plan.module) if self._plan.watch else {}
-            known = await self._notes.note(attempt, ANSWERS, {"at": utc_now().isoformat(), "counted": counted})
-        return dict(known)
+            about = {"at": utc_now().isoformat(), "counted": counted}
+            known = await self._notes.note(attempt, ANSWERS, about, anew=known is not None)
+        return dict(known) | {"at": _moment(known) or utc_now()}
 
     async def _worse(self, attempt: Attempt, answers: dict[str, Any], twins: list[Twin]) -> str:
         before = await self._notes.told(attempt, BEFORE) or {}
@@ -261,14 +295,20 @@ class _Release:
 
     async def _undo(self, attempt: Attempt, twins: list[Twin], reason: str) -> _Step:
         """Written down first, here and before: a kill in between is finished by the next run."""
-        await self._notes.note(attempt, UNDONE, {"reason": reason, "at": utc_now().isoformat()})
+        about = {"reason": reason, "at": utc_now().isoformat()}
+        about |= {"version": self._offer.version, "sha256": self._offer.sha256}
+        await self._notes.note(attempt, UNDONE, about)
+        await note_undone(self._notes, await self._wishes.held(), self._offer.sha256, reason)
         if self._before is not None:
             await self._before.give_up(reason)
         return await self._finish_undoing(twins, reason)
 
     async def _finish_undoing(self, twins: list[Twin], reason: str) -> _Step:
-        await self._wishes.undo(self._offer.sha256, reason)
+        await self._finish(reason)
         return _Step(UNDONE, self._board(twins), reason)
+
+    async def _finish(self, reason: str) -> None:
+        await self._wishes.undo(self._offer.sha256, reason, await self._notes.undone_versions())
 
     def _board(self, twins: list[Twin]) -> Board:
         return Board.of(name_of(self._place), (self._row(twin) for twin in twins))
@@ -283,3 +323,27 @@ class _Release:
 
     def _attempt(self, number: int) -> Attempt:
         return Attempt.of(number, self._place, self._offer.sha256)
+
+
+async def note_undone(notes: Journal, held: list[Held], sha256: str, reason: str, by: str = "") -> None:
+    """Write down that a package is undone in each place that the undo reaches, before any is undone."""
+    about = {"reason": reason, "at": utc_now().isoformat()} | ({"by": by} if by else {})
+    for one in held:
+        if one.sha256 == sha256:
+            own = about | {"version": one.version, "sha256": sha256}
+            await notes.note(Attempt.of(one.number, one.place, sha256), UNDONE, own)
+
+
+def _told_attempt(wish: Wish) -> int:
+    """The attempt that devices are told with a wish; 0 where there is none."""
+    told = wish.section.get("attempt")
+    return told if isinstance(told, int) else 0
+
+
+def _moment(known: Mapping[str, Any]) -> datetime | None:
+    """When it answered first; None where the note is damaged."""
+    try:
+        found = datetime.fromisoformat(str(known.get("at")))
+    except ValueError:
+        return None
+    return found if found.tzinfo is not None else None

@@ -6,7 +6,7 @@ priority: the newest wins. Where it is taken away, IoT Hub applies the one befor
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ from typing import Any
 
 from retrain.devices.fleet import Fleet, Twin
 from retrain.release.plan import Ring
-from retrain.release.wishes import MODEL, Wish, tell_to_roll_back
+from retrain.release.wishes import MODEL, Held, Undone, Wish, tell_to_roll_back
 from ripeloop.errors import Changed, NotFound
 from ripeloop.prediction import format_time
 
@@ -82,22 +82,35 @@ class RingWishes:
                 await self._remove(one)
             kept.add(one.sha256)
 
-    async def undo(self, sha256: str, reason: str) -> Wish | None:
+    async def held(self) -> list[Held]:
+        """The configurations of this ring; where it is all devices, those of each ring."""
+        return [
+            Held(Ring(one.ring), one.number, one.sha256, str(one.section.get("version") or ""))
+            for one in self._reached(await self._all())
+        ]
+
+    async def undo(self, sha256: str, reason: str, never: Collection[str] = ()) -> Undone:
         """Take this ring's configurations of that package away; where it is all devices, those of each ring."""
         ours = await self._all()
-        rings = {one.ring for one in ours} if not self._ring.condition else {self._ring.name}
-        bad = [one for one in ours if one.ring in rings and one.sha256 == sha256]
+        bad = [one for one in self._reached(ours) if one.sha256 == sha256]
         twins = await self._twins()
         for one in bad:
             await self._remove(one)
         gone, known = {one.id for one in bad}, {one.id for one in ours}
-        alone = [twin for twin in twins if bad and not (twin.applied.keys() & known) - gone]
-        await tell_to_roll_back(self._fleet, alone, self._module, sha256)
+        alone = [
+            twin
+            for twin in twins
+            if not (twin.applied.keys() & known) - gone and (bad or not twin.desired.get(MODEL))  # cut off before this
+        ]
+        kept = await tell_to_roll_back(self._fleet, alone, self._module, sha256, never)
         applied = {id_ for twin in twins for id_ in twin.applied} - gone  # those of other rings, too
         rest = [one for one in ours if one.id not in gone and (one.ring == self._ring.name or one.id in applied)]
         if bad and rest:
             await self._say(rest[0], f"{bad[0].section.get('version')} {sha256[:12]} undone: {reason}")
-        return Wish(rest[0].section, rest[0].number) if rest else None
+        return Undone(Wish(rest[0].section, rest[0].number) if rest else None, kept)
+
+    def _reached(self, ours: list[Ours]) -> list[Ours]:
+        return [one for one in ours if not self._ring.condition or one.ring == self._ring.name]
 
     async def _all(self) -> list[Ours]:
         """The configurations of all rings, the newest first."""

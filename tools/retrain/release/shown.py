@@ -31,7 +31,7 @@ def show_released(released: Released) -> None:
             out.print(text(f"  and {len(board.troubles) - MOST_TROUBLES} more"))
 
 
-def show_fleet(rows: Sequence[Row]) -> None:
+def show_fleet(rows: Sequence[Row], where: str = "") -> None:
     """Each device in a line, those that are not well first, and how many there are of each state."""
     out = console()
     table = Table("device", "state", "wanted", "reported", "since", "why")
@@ -41,7 +41,7 @@ def show_fleet(rows: Sequence[Row]) -> None:
         table.add_row(*(text(word, style) for word in words))
     if rows:
         out.print(table)
-    out.print(text(f"{len(rows)} devices: {Board.of('', rows).words}", "bold"))
+    out.print(text(f"{len(rows)} devices{where}: {Board.of('', rows).words}", "bold"))
 
 
 def _order(row: Row) -> int:

@@ -80,7 +80,7 @@ def status(
     if device:
         _tell_device(run(_standings(where, device, modules), "asking the modules"), as_json=as_json)
     else:
-        _tell_fleet(run(_rows(where, ring, ring_condition), "asking the hub"), as_json=as_json)
+        _tell_fleet(ring, run(_rows(where, ring, ring_condition), "asking the hub"), as_json=as_json)
 
 
 def _tell_device(standings: Sequence[Standing], *, as_json: bool) -> None:
@@ -94,12 +94,15 @@ def _tell_device(standings: Sequence[Standing], *, as_json: bool) -> None:
         sys.exit(NOT_AS_WANTED)
 
 
-def _tell_fleet(rows: Sequence[Row], *, as_json: bool) -> None:
+def _tell_fleet(ring: str, rows: Sequence[Row], *, as_json: bool) -> None:
     if as_json:
         found: dict[str, Any] = {"devices": [row.to_json() for row in rows], "states": dict(Board.of("", rows).counts)}
         click.echo(json.dumps(found, indent=2))
     else:
-        show_fleet(rows)
+        show_fleet(rows, "" if ring == ALL else f" in ring {ring}")
+    if not rows and ring != ALL:
+        click.echo(f"error: no device is in ring {ring}: the tags of its module's twin say who is", err=True)
+        sys.exit(NOT_AS_WANTED)
     if not all(row.state in (ACTIVE, NONE) for row in rows):
         sys.exit(NOT_AS_WANTED)
 

@@ -16,6 +16,7 @@ from ripeloop.errors import Refused, SettingsError
 
 NAME = "retrain"
 LOCK = ".lock"
+MACHINE = Path("/etc/machine-id")
 
 
 @contextmanager
@@ -39,6 +40,12 @@ async def only_one(blobs: Blobs, state: State, *, take: bool = False) -> AsyncIt
     Raises Refused of kind `leased` where another has it, of kind `lease_lost` once it is lost; Offline.
     """
     host = socket.gethostname()
-    mine = str(uuid.uuid5(uuid.UUID(state.identity()), host))  # a copy of the folder elsewhere is another one
+    mine = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{state.identity()} {host} {_place_of(state.path)}"))
     async with blobs.lease(NAME, f"ripeloop retrain on {host}, process {os.getpid()}", mine, take=take) as lease:
         yield lease
+
+
+def _place_of(path: Path) -> str:
+    """What tells a file from its copy, here and on another machine."""
+    found = path.stat()
+    return f"{found.st_dev} {found.st_ino} {MACHINE.read_text() if MACHINE.is_file() else ''}"

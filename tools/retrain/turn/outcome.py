@@ -12,6 +12,9 @@ from retrain.settings import NOT_AS_WANTED
 RELEASED, PACKAGED, NOTHING = "released", "packaged", "nothing to do"
 FAILED, UNDONE, OVERTAKEN, GIVEN_UP = "failed", "undone", "overtaken", "given up"
 
+GOOD = (RELEASED, PACKAGED)
+"""With a model that is the one to beat from then on."""
+
 ACCEPTABLE = (SAME, WORSE, NOT_ENOUGH, FIRST)
 """What may be released on an explicit word; `first`: there is no model yet to be better than."""
 
@@ -64,7 +67,10 @@ def exit_code(outcome: str) -> int:
 
 
 def reopens(outcome: str, accept: Collection[str], *, has_hub: bool) -> str:
-    """The step from which a turn that ended so goes on now; empty where it does not."""
+    """The step from which a turn that ended so goes on now; empty where it does not.
+
+    What was packed without a hub, or overtaken, is judged again: another model may answer now.
+    """
     if outcome in ACCEPTABLE and outcome in accept:
         return "decide"
-    return "release" if outcome == PACKAGED and has_hub else ""
+    return "judge" if outcome in (PACKAGED, OVERTAKEN) and has_hub else ""

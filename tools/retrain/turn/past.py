@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from retrain.turn.outcome import RELEASED
+from retrain.turn.outcome import GOOD
 from retrain.turn.state import Turn
 from ripeloop.disk import write_whole
 
@@ -35,8 +35,8 @@ def holdout_of(work: Path) -> Path:
 
 
 def released(turns: Sequence[Turn], work: Path) -> Active | None:
-    """The package that was released last, of turns with the newest first."""
-    found = next((turn for turn in turns if turn.outcome == RELEASED), None)
+    """The package that was released last, or packed where there is no hub, of turns with the newest first."""
+    found = next((turn for turn in turns if turn.outcome in GOOD), None)
     if found is None or not (path := folder_of(work, found.number) / MODEL).is_file():
         return None
     return Active(path, f"turn {found.number}")
@@ -60,12 +60,26 @@ def add_to_history(path: Path, labels: int, accuracy: float, version: str) -> No
 
 
 def prune(turns: Sequence[Turn], work: Path, keep: int) -> None:
-    """Remove the files of all but the newest turns and the two that were released last. Raises OSError."""
-    ours = [turn.number for turn in turns if turn.outcome == RELEASED][:2]
-    kept = {*ours, *(turn.number for turn in turns[: max(keep, 1)])}
-    for folder in (work / "turns").glob("[0-9]*"):
-        if folder.name.isdecimal() and int(folder.name) not in kept:
-            shutil.rmtree(folder)
+    """Remove the files of all of these turns but the newest, and the two that were released or packed last.
+
+    Those of turns that nobody remembers stay. Raises OSError.
+    """
+    ours = [turn.number for turn in turns if turn.outcome in GOOD][:2]
+    for old in {turn.number for turn in turns[max(keep, 1) :]}.difference(ours):
+        forget(work, old)
+
+
+def forget(work: Path, number: int) -> None:
+    """Remove the files of a turn, if it has any. Raises OSError."""
+    folder = folder_of(work, number)
+    if folder.is_dir():
+        shutil.rmtree(folder)
+
+
+def newest_folder(work: Path) -> int:
+    """The highest number of a turn that has files here, whoever remembers it; 0 where there is none."""
+    names = (folder.name for folder in (work / "turns").glob("[0-9]*"))
+    return max((int(name) for name in names if name.isdecimal()), default=0)
 
 
 def _version(line: str) -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from retrain.devices.fleet import Fleet
-from retrain.release import Board, Device, Place, Plan, release
+from retrain.release import Board, Device, Place, Plan, Released, release
+from retrain.release.plan import name_of
 from retrain.release.releasing import WAITING
 from retrain.release.storing import PACKAGES
 from retrain.turn import past
@@ -17,7 +19,7 @@ from retrain.turn.outcome import OVERTAKEN, RELEASED, UNDONE, Done
 from retrain.turn.past import Active
 from retrain.turn.settings import Told, TurnSettings
 from retrain.turn.state import Turn
-from ripeloop.blobs import open_blobs
+from ripeloop.blobs import AzureBlobs, open_blobs
 from ripeloop.disk import write_whole
 from ripeloop.errors import Changed, Refused, SettingsError, Unfinished
 from ripeloop.package import sha256_of
@@ -62,11 +64,45 @@ async def wanted_of(settings: TurnSettings) -> str:
     return wanted.most_common(1)[0][0] if wanted else ""
 
 
+async def check_places(settings: TurnSettings) -> None:
+    """Return if every place of the plan has a device. Raises SettingsError, NotFound, Offline, Refused."""
+    if settings.hub is None:
+        return
+    plan, hub = _plan(settings)
+    async with Fleet.open(hub.connection_string, hub.ca_file) as fleet:
+        for place in (plan.first, plan.then):
+            if isinstance(place, Device):
+                await fleet.twin(place.id, plan.module)
+            elif place is not None and not await fleet.modules_where(place.where(plan.module)):
+                raise SettingsError(
+                    f"no device is in {name_of(place)}, where the model goes: the tags of its module's twin say who is"
+                )
+
+
+async def check_storage(settings: TurnSettings) -> None:
+    """Return if devices can be told where to fetch a package from. Asks nobody. Raises SettingsError."""
+    if settings.hub is None or _plan(settings)[0].base_url:
+        return
+    async with _models(settings) as store:
+        if isinstance(store, AzureBlobs) and store.account_key() is None:
+            raise SettingsError(
+                "devices could not fetch the model: --cloud-blobs needs a connection string with the account's key, to "
+                "make links for them; or name with --base-url where they fetch from"
+            )
+
+
 async def release_package(
-    settings: TurnSettings, package: Path, built: Mapping[str, Any], beaten: str, told: Told
+    settings: TurnSettings,
+    package: Path,
+    built: Mapping[str, Any],
+    beaten: str,
+    told: Told,
+    *,
+    began: datetime | None = None,
 ) -> Done:
     """Bring the package to the devices, which are still told to run what it was judged against: `beaten`, a SHA-256.
 
+    `began`: when this was tried first; devices of the last ring are waited for so long, and no longer.
     Raises Unfinished while some are waited for, Offline, Refused.
     """
     plan, hub = _plan(settings)
@@ -92,11 +128,30 @@ async def release_package(
             if error.kind != UNDONE:  # it was there before, and was undone
                 raise
             return Done({}, str(error), UNDONE, str(error))
+    if done.outcome == WAITING and (late := late_words(settings, done, began)):
+        return Done(done.to_json() | {"outcome": RELEASED}, late, RELEASED, late)
     if done.outcome == WAITING:
         raise Unfinished(f"{done.reason}: run it again to wait on, or end this turn with --give-up")
     outcome = RELEASED if done.ok else UNDONE
     why = done.reason or f"{done.version} answers on the devices"
     return Done(done.to_json(), why, outcome, why)
+
+
+def late_words(settings: TurnSettings, done: Released, began: datetime | None) -> str:
+    """Why those that have not reported are waited for no longer; empty while they are.
+
+    Only where the ring is wide, and the model answers in it: the first one's silence is a person's matter.
+    """
+    plan, _ = _plan(settings)
+    if plan.then is None or len(done.places) < 2 or not done.places[-1].answering or began is None:
+        return ""
+    if datetime.now(UTC) - began < settings.late_after:
+        return ""
+    days = settings.late_after / timedelta(days=1)
+    return (
+        f"{done.version} answers on {done.places[-1].answering} of {done.places[-1].devices} devices of "
+        f"{done.places[-1].place}; the others have not reported for {days:g} days: they get it when they are back"
+    )
 
 
 def _told_to_run(desired: Mapping[str, Any]) -> str:

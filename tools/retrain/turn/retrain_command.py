@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Coroutine
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -58,6 +59,10 @@ def _option(flag: str, envvar: str, help_: str, **more: Any) -> Callable[[Any], 
 @_option("--force", "TRAIN_FORCE", "Train although it is not worth it, and even if nothing changed.", is_flag=True)
 @_option("--wait-hours", "TRAIN_WAIT_HOURS", "Wait for a training for so many hours.", default=6.0,
          type=click.FloatRange(0))  # fmt: skip
+@_option("--keep", "KEEP_ITERATIONS", "An iteration's id that is never deleted to make room; may be given more than "
+         "once.", multiple=True, metavar="ID")  # fmt: skip
+@_option("--export-wait-minutes", "EXPORT_WAIT_MINUTES", "Wait for an export for so many minutes.",
+         default=HOUR.seconds / 60, type=click.FloatRange(0))  # fmt: skip
 @_option("--int8", "INT8", "Export in 8 bits. Only our own trainer can.", is_flag=True)
 @_option("--active", "ACTIVE", "The model that answers now, while devices are told of none: an export or a package.",
          type=MODEL)  # fmt: skip
@@ -71,6 +76,9 @@ def _option(flag: str, envvar: str, help_: str, **more: Any) -> Callable[[Any], 
 @_option("--models-container", "MODELS_CONTAINER", "The container of the packages, or the folder in the folder.",
          default=MODELS)  # fmt: skip
 @plan_options
+@_option("--late-days", "LATE_DAYS", "Devices of the ring of --then that have not reported are waited for so many "
+         "days; then the turn ends as released, and they get the model when they are back.", default=3.0,
+         type=click.FloatRange(0))  # fmt: skip
 @_option("--keep-turns", "KEEP_TURNS", "Keep the files of so many turns; those released last stay anyway.", default=5,
          type=click.IntRange(1))  # fmt: skip
 @_option("--only-until", "ONLY_UNTIL", "Stop after this step; the next run goes on from there.",
@@ -88,11 +96,13 @@ def retrain_command(*, dry_run: bool, as_json: bool, **given: Any) -> None:
     \b
     Example:
       export RIPELOOP_CLOUD_BLOBS="$STORAGE" RIPELOOP_TRAINING_KEY=… RIPELOOP_HUB="$IOT_HUB_CONNECTION_STRING"
-      ripeloop retrain --endpoint https://fruit.cognitiveservices.azure.com --project fruit --ring canary --then all
+      export RIPELOOP_ENDPOINT=https://fruit.cognitiveservices.azure.com RIPELOOP_PROJECT=fruit
+      export RIPELOOP_RING=canary RIPELOOP_THEN=all
+      ripeloop retrain
       ripeloop retrain --dry-run
       ripeloop retrain --accept same --json
     """
-    settings = _settings(given)
+    settings = settings_of(given)
     if dry_run:
         ahead = told(_in_our_words(look_ahead(settings)))
         click.echo(json.dumps(ahead.to_json(), indent=2) if as_json else _words(ahead))
@@ -114,13 +124,18 @@ def document(turn: Turn, work: Path) -> dict[str, Any]:
     return turn.to_json() | about
 
 
-def _settings(given: dict[str, Any]) -> TurnSettings:
-    """Raises UsageError for what does not go together."""
+def settings_of(given: dict[str, Any]) -> TurnSettings:
+    """The options, by their names, as one turn's settings. Raises UsageError for what does not go together."""
 
     def take(*names: str) -> list[Any]:
         return [given.pop(name) for name in names]
 
     hub, hub_ca, decode = take("hub", "hub_ca", "decode")
+    if not hub and (where := [flag for flag in ("ring", "device", "then") if given[flag]]):
+        raise click.UsageError(
+            f"--{where[0]} says where the model goes, and no hub is named: set RIPELOOP_HUB, or, to pack only, leave "
+            f"--{where[0]} out (RIPELOOP_{'RELEASE_DEVICE' if where[0] == 'device' else where[0].upper()})"
+        )
     try:
         settings = {
             "service": Service(*take("endpoint", "training_key", "project")),
@@ -130,14 +145,16 @@ def _settings(given: dict[str, Any]) -> TurnSettings:
             "policy": TrainPolicy(*take("min_new", "min_tagged", "min_hours", "most_trainings", "most_hours")),
             "order": Order(*take("advanced", "budget_hours", "force")),
             "training": Pace(seconds=given.pop("wait_hours") * 3600),
-            "exporting": HOUR,
+            "exporting": Pace(seconds=given.pop("export_wait_minutes") * 60),
             "judging": Judging(
                 rule=Rule(*take("min_images", "min_per_tag", "tag_loss", "chance")),
                 accept=frozenset(ACCEPTED[word] for word in given.pop("accept")),
                 first_accuracy=given.pop("first_accuracy"), active=given.pop("active"), fast=decode == FAST,
             ),
             "packing": Packing(*take("key", "golden", "golden_images", "wrong_unflagged")),
+            "late_after": timedelta(days=given.pop("late_days")),
             "keep": given.pop("keep_turns"),
+            "keep_iterations": frozenset(given.pop("keep")),
             "only_until": given.pop("only_until") or "",
         }  # fmt: skip
         own = {name: given.pop(name) for name in ("work", "int8", "give_up", "take_lease")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 from retrain.judging.judge import Rule
@@ -67,7 +68,8 @@ class Packing:
 class TurnSettings:
     """All of one turn. Without a `hub` it ends with the package, and nothing is released.
 
-    `work`: the folder that remembers; of the turns in it the files of the last `keep` stay.
+    `work`: the folder that remembers; of the turns in it the files of the last `keep` stay. `keep_iterations`: never
+    deleted to make room. Devices of the last ring that have not reported are waited for until `late_after`.
     """
 
     service: Service
@@ -83,7 +85,9 @@ class TurnSettings:
     judging: Judging = field(default_factory=Judging)
     packing: Packing = field(default_factory=Packing)
     release: ReleasePlan | None = None
+    late_after: timedelta = timedelta(days=3)
     keep: int = 5
+    keep_iterations: frozenset[str] = frozenset()
     only_until: str = ""
     give_up: bool = False
     take_lease: bool = False

@@ -75,6 +75,11 @@ class State:
         finally:
             state._db.close()
 
+    @property
+    def path(self) -> Path:
+        """Its file."""
+        return self._path
+
     def identity(self) -> str:
         """A name of this work folder that no other has: a UUID."""
         self._change("INSERT OR IGNORE INTO facts VALUES ('identity', ?)", str(uuid.uuid4()))
@@ -91,7 +96,7 @@ class State:
         ((began, ended, outcome, why),) = self._ask("SELECT began, ended, outcome, why FROM turns WHERE number = ?",
                                                     number)  # fmt: skip
         rows = self._ask("SELECT name, began, done, notes, result FROM steps WHERE turn = ? ORDER BY rowid", number)
-        steps = {row[0]: Step(row[0], row[1], row[2] or "", json.loads(row[3]), json.loads(row[4] or "{}"))
+        steps = {row[0]: Step(row[0], row[1], row[2] or "", self._document(row[3]), self._document(row[4] or "{}"))
                  for row in rows}  # fmt: skip
         return Turn(number, began, ended or "", outcome or "", why or "", steps)
 
@@ -99,9 +104,12 @@ class State:
         """All turns, the newest first."""
         return [self.turn(number) for (number,) in self._ask("SELECT number FROM turns ORDER BY number DESC")]
 
-    def begin(self) -> Turn:
-        """A new turn."""
-        self._change("INSERT INTO turns (began) VALUES (?)", self._now())
+    def begin(self, after: int = 0) -> Turn:
+        """A new turn, of a number above all others and `after`."""
+        self._change(
+            "INSERT INTO turns (number, began) SELECT max(coalesce(max(number), 0), ?) + 1, ? FROM turns",
+            after, self._now(),
+        )  # fmt: skip
         ((number,),) = self._ask("SELECT max(number) FROM turns")
         return self.turn(number)
 
@@ -139,16 +147,26 @@ class State:
         return self.turn(turn)
 
     def reopen(self, turn: int, step: str) -> Turn:
-        """Go on with a turn that had ended, from that step on."""
+        """Go on with a turn that had ended, from that step on: it and all after it are done again."""
         with _named(self._path), self._db:
             self._db.execute("BEGIN IMMEDIATE")
-            self._db.execute("DELETE FROM steps WHERE turn = ? AND name = ?", (turn, step))
+            first = "SELECT rowid FROM steps WHERE turn = ?1 AND name = ?2"
+            self._db.execute(f"DELETE FROM steps WHERE turn = ?1 AND rowid >= ({first})", (turn, step))  # noqa: S608
             self._db.execute("UPDATE turns SET ended = NULL, outcome = NULL, why = NULL WHERE number = ?", (turn,))
         return self.turn(turn)
 
     def forget(self, turn: int) -> None:
         """Take a turn away: nothing came of it."""
         self._change("DELETE FROM turns WHERE number = ?", turn)
+
+    def _document(self, text: str) -> dict[str, Any]:
+        try:
+            found = json.loads(text)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise _damaged(self._path, error) from error
+        if not isinstance(found, dict):
+            raise _damaged(self._path, "a note of a step is no JSON object")
+        return found
 
     def _ask(self, query: str, *values: Any) -> list[Any]:
         with _named(self._path):
@@ -182,8 +200,14 @@ def _named(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
+        if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) == sqlite3.SQLITE_ERROR:  # its tables are not ours
+            raise _damaged(path, error) from error
         raise Offline(f"{path} cannot be used now ({error}): is the disk full, may this user write there?") from error
     except sqlite3.DatabaseError as error:
-        raise SettingsError(
-            f"{path} is damaged ({error}): move it away; the next run begins a new turn and finds what is done already"
-        ) from error
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, why: object) -> SettingsError:
+    return SettingsError(
+        f"{path} is damaged ({why}): move it away; the next run begins a new turn and finds what is done already"
+    )

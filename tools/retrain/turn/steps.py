@@ -15,17 +15,17 @@ from retrain.judging.judge import FIRST, NOT_ENOUGH, SAME, Judgement
 from retrain.judging.report.page import write_report
 from retrain.package.packaging import model_sha256
 from retrain.turn import past
-from retrain.turn.outcome import FAILED, NOTHING, PACKAGED, RELEASED, Done, Verdict
-from retrain.turn.releasing import find_active, release_package, wanted_of
+from retrain.turn.outcome import FAILED, GOOD, NOTHING, PACKAGED, Done, Verdict
+from retrain.turn.releasing import check_places, find_active, release_package, wanted_of
 from retrain.turn.settings import Judging, Told
 from retrain.turn.state import Turn
 from retrain.turn.tag.heldout import fetch_holdout
 from retrain.turn.tag.tagging import tag
 from retrain.turn.train.exporting import EXPORT_FAILED, fetch_export
-from retrain.turn.train.training import facts_of, train
+from retrain.turn.train.training import NO_ITERATION, facts_of, train
 from retrain.turn.train.worth import worth_training
 from retrain.turn.work import Step, Work, now_and_then, write_json
-from ripeloop.errors import BadModel, Refused, SettingsError, TrainingFailed
+from ripeloop.errors import BadModel, NotFound, Refused, SettingsError, TrainingFailed
 
 
 async def tag_samples(work: Work) -> Done:
@@ -52,14 +52,16 @@ async def train_project(work: Work) -> Done:
     if not notes.get("decided"):
         if why := await why_not_train(work):
             return Done({}, why, NOTHING, why)
-        await wanted_of(settings)  # a hub or a device that is not there is found before a training is paid for
+        # a hub, a device or a model that is not there is found before a training is paid for
+        await check_places(settings)
+        await find_active(settings, work.state.turns(), await wanted_of(settings))
         work.state.note(work.number, "train", decided=True)
     earlier = [turn for turn in work.state.turns() if turn.number != work.number]
     trainings = {str((turn.result("train") or {}).get("iteration")): turn for turn in reversed(earlier)}
     try:
         trained = await train(
-            work.service, work.project, settings.order, pace=settings.training, keep=_in_use(earlier),
-            ours=str(notes.get("iteration", "")),
+            work.service, work.project, settings.order, pace=settings.training,
+            keep=settings.keep_iterations | _in_use(earlier), ours=str(notes.get("iteration", "")),
             began=lambda id_: work.state.note(work.number, "train", iteration=id_), told=_training(work.told),
         )  # fmt: skip
     except TrainingFailed as error:
@@ -81,8 +83,13 @@ async def export_model(work: Work) -> Done:
         try:
             fetched = await fetch_export(
                 work.service, work.project, iteration, out, int8=work.settings.int8, again=again,
-                pace=work.settings.exporting,
+                replace=True, pace=work.settings.exporting,
             )  # fmt: skip
+        except NotFound as error:
+            if error.kind != NO_ITERATION:
+                raise
+            why = f"iteration {iteration} was deleted in the project before it was exported: the next turn trains again"
+            return Done({}, why, FAILED, why)
         except BadModel as error:
             return Done({}, str(error), FAILED, str(error))
         except Refused as error:
@@ -176,7 +183,10 @@ async def package_model(work: Work) -> Done:
 async def release_model(work: Work) -> Done:
     """To the devices, ring by ring."""
     beaten = str(work.result("judge").get("wanted", ""))
-    return await release_package(work.settings, work.folder / past.MODEL, work.result("package"), beaten, work.told)
+    began = datetime.fromisoformat(work.turn.steps["release"].began)
+    return await release_package(
+        work.settings, work.folder / past.MODEL, work.result("package"), beaten, work.told, began=began
+    )
 
 
 STEPS: Mapping[str, Step] = {
@@ -238,8 +248,8 @@ def _judgement_of(verdict: str, because: Any, at_least: float) -> dict[str, Any]
 
 
 def _in_use(turns: list[Turn]) -> frozenset[str]:
-    """The iterations that devices may run, or go back to: of the two turns released last."""
-    released = [turn for turn in turns if turn.outcome == RELEASED][:2]
+    """The iterations that devices may run, or go back to: of the two turns released or packed last."""
+    released = [turn for turn in turns if turn.outcome in GOOD][:2]
     return frozenset(str((turn.result("train") or {}).get("iteration", "")) for turn in released)
 
 

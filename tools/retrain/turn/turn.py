@@ -11,11 +11,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from retrain.customvision import CustomVision
+from retrain.devices.sas import HubKey
 from retrain.judging.holdout import images_in
 from retrain.package.signing import private_key
 from retrain.turn import past
 from retrain.turn.lease import only_here, only_one
-from retrain.turn.outcome import GIVEN_UP, NOTHING, reopens
+from retrain.turn.outcome import GIVEN_UP, NOTHING, OVERTAKEN, reopens
+from retrain.turn.releasing import check_storage
 from retrain.turn.settings import Store, Told, TurnSettings
 from retrain.turn.state import State, Turn
 from retrain.turn.steps import STEPS, too_few_to_judge
@@ -53,6 +55,7 @@ async def run_turn(settings: TurnSettings, told: Told = lambda _: None, steps: M
     OSError: the turn stays open, and the next run goes on with it.
     """
     check(settings)
+    await check_storage(settings)
     with only_here(settings.work), State.open(settings.work / STATE, _now) as state:
         async with _opened(settings.store) as samples, only_one(samples, state, take=settings.take_lease) as lease:
             service = CustomVision(settings.service.endpoint, settings.service.key, before=lease.check)
@@ -68,6 +71,7 @@ async def run_turn(settings: TurnSettings, told: Told = lambda _: None, steps: M
 async def look_ahead(settings: TurnSettings) -> Ahead:
     """What `run_turn` would do; nothing is changed, and nobody is kept from working. Raises as `run_turn`."""
     check(settings)
+    await check_storage(settings)
     ahead = _goes_on(settings)
     async with _opened(settings.store) as samples:
         facts = [fact async for blob in samples.list() if (fact := Fact.of(blob)) is not None]
@@ -103,6 +107,8 @@ def check(settings: TurnSettings) -> None:
         images_in(settings.packing.golden)
     if settings.hub is not None and settings.release is None:
         raise SettingsError("say where the model goes first: --ring canary, or --device and its id")
+    if settings.hub is not None:
+        HubKey.from_connection_string(settings.hub.connection_string)
     if settings.only_until and settings.only_until not in STEPS:
         raise SettingsError(f"--only-until names one of {', '.join(STEPS)}")
 
@@ -117,6 +123,7 @@ async def _done(work: Work, steps: Mapping[str, Step]) -> Turn:
             turn = work.state.done(work.number, name, done.result, done.outcome, done.why)
             work.told(f"{name}: {done.words}")
         if turn.outcome == NOTHING:
+            past.forget(work.settings.work, work.number)
             work.state.forget(work.number)
         if turn.outcome or name == work.settings.only_until:
             return turn
@@ -132,9 +139,12 @@ def _turn_to_do(state: State, settings: TurnSettings, project: str, told: Told) 
         turn = None
     if turn is None and (last := next(iter(state.turns()), None)) is not None:
         step = reopens(last.outcome, settings.judging.accept, has_hub=settings.hub is not None)
-        turn = state.reopen(last.number, step) if step else None
+        if step and settings.give_up and last.outcome == OVERTAKEN:
+            state.end(last.number, GIVEN_UP, "it was given up with --give-up")
+        elif step and not settings.give_up:
+            turn = state.reopen(last.number, step)
     if turn is None:
-        turn = state.begin()
+        turn = state.begin(past.newest_folder(settings.work))
         told(f"turn {turn.number} begins")
         return turn
     other = (turn.result("tag") or {}).get("project", project)
@@ -157,8 +167,10 @@ def _goes_on(settings: TurnSettings) -> tuple[int, str] | None:
     if turn is not None:
         left = [name for name in STEPS if turn.result(name) is None]
         return None if settings.give_up else (turn.number, left[0])
-    step = reopens(last.outcome, settings.judging.accept, has_hub=settings.hub is not None) if last else ""
-    return (last.number, step) if last and step else None
+    if last is None or settings.give_up:
+        return None
+    step = reopens(last.outcome, settings.judging.accept, has_hub=settings.hub is not None)
+    return (last.number, step) if step else None
 
 
 def _names(steps: Any) -> Sequence[str]:

@@ -25,7 +25,7 @@ from retrain.label.answering.journal import (
     Journal,
 )
 from retrain.label.answering.writing import Shares, Taken, Wish, decided, is_in, undone
-from retrain.label.asking.queue import hold, let_go
+from retrain.label.asking.queue import HELD_SECONDS, hold, let_go
 from retrain.label.container import samples
 from retrain.label.container.cache import Cache, Look
 from retrain.label.container.rows import key_of, state_of
@@ -43,7 +43,6 @@ AGAIN = 2.0  # seconds between two looks at whether the store is back
 AT_ONCE = 16
 TRIES = 8  # for one blob that many people change at this moment
 BACKLOG = 100
-HELD_SECONDS = 24 * 3600.0
 FORGET_EVERY = timedelta(hours=1)
 
 Result = dict[str, Any]
@@ -79,6 +78,7 @@ class Answers:
         body = {
             "kind": offer.wish.kind, "tags": list(offer.wish.tags), "asked": offer.wish.asked, "seen": offer.wish.seen,
             "grid": offer.wish.grid, "admin": offer.wish.admin, "predicted": offer.wish.predicted, "id": offer.wish.id,
+            "shown": offer.wish.shown, "doubted": offer.wish.doubted,
         }  # fmt: skip
         return await self._take(Entry(offer.id, offer.wish.by, ANSWER, offer.key, offer.blob, body, self._now()))
 
@@ -177,27 +177,32 @@ class Answers:
             if not told and (self.away or entry.key in self._held):
                 return await self._stays(entry)
             try:
-                outcome, result = await self._applied(entry)
+                outcome, result = await self._applied(entry, late=told)
             except Changed:
                 return await self._stays(entry)
             except (Offline, Denied) as error:
                 self._is_away(str(error))
                 return await self._stays(entry)
             except NotFound:
+                log.warning("an answer of %s has no image any more, it stays in answers.db: %s", entry.at, entry.blob)
                 await self._cache.change(samples.forget, entry.key)
                 outcome, result = UNKNOWN, {}
             except Refused as error:
+                await self._cache.change(let_go, entry.key, entry.person)
                 outcome, result = REFUSED, {"message": str(error)}
             return await self._journal.ended(entry, outcome, result, tell_later=told)
 
-    async def _applied(self, entry: Entry) -> tuple[str, Result]:
-        """Raises Offline, Denied, NotFound, Refused, and Changed where others were quicker again and again."""
+    async def _applied(self, entry: Entry, *, late: bool) -> tuple[str, Result]:
+        """What became of it; `late`: it had to wait.
+
+        Raises Offline, Denied, NotFound, Refused, and Changed where others were quicker again and again.
+        """
         nth = 0
         while True:
             nth += 1
             blob = await self._blobs.head(entry.blob)
             labels = Labels.of(blob.metadata)
-            done = await self._outcome(entry, labels)
+            done = await self._outcome(entry, labels, late=late)
             if not isinstance(done, Labels):
                 await self._remember(blob, entry.person)
                 return done
@@ -214,12 +219,12 @@ class Answers:
             said = list(final.says[1]) if final else []
             return WRITTEN if entry.what == ANSWER else UNDONE, {"state": state_of(done), "said": said}
 
-    async def _outcome(self, entry: Entry, labels: Labels) -> Labels | tuple[str, Result]:
+    async def _outcome(self, entry: Entry, labels: Labels, *, late: bool) -> Labels | tuple[str, Result]:
         """The labels with what the entry asks for, the same ones where they have it; or what there is instead."""
         if is_in(labels, entry.person, entry.at):
             return labels
         if entry.what == ANSWER:
-            found = decided(labels, _wish(entry), self._shares)
+            found = decided(labels, _wish(entry), self._shares, late=late)
             if not isinstance(found, Taken):
                 return found
             theirs = found.theirs
@@ -227,9 +232,9 @@ class Answers:
         answered_at = ""
         if answer := entry.body["answer"]:
             before = await self._journal.found(entry.person, answer)
-            if before is not None and before.outcome in (TAKEN, REFUSED, UNKNOWN):
+            if before is None or before.outcome in (TAKEN, REFUSED, UNKNOWN):
                 return NOTHING, {}
-            answered_at = before.at if before else ""
+            answered_at = before.at
         without = undone(labels, entry.person, answered_at, entry.at)
         return (NOTHING, {}) if without is None else without
 
@@ -278,4 +283,6 @@ def _wish(entry: Entry) -> Wish:
         grid=body["grid"],
         admin=body["admin"],
         predicted=body["predicted"],
+        shown=body.get("shown", False),
+        doubted=body.get("doubted", False),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -24,7 +24,7 @@ WRITTEN, KEPT, TAKEN, REFUSED, UNDONE, NOTHING, UNKNOWN = (
     "written", "kept", "taken", "refused", "undone", "nothing", "unknown",
 )  # fmt: skip
 KEPT_DAYS = 30
-VERSION = 1
+VERSION = 2
 
 Answer = TypeVar("Answer")
 
@@ -36,8 +36,10 @@ _SCHEMA = (
     "CREATE INDEX entries_waiting ON entries (seq) WHERE outcome = 'kept'",
     "CREATE INDEX entries_to_tell ON entries (person, seq) WHERE told = 'later'",
     "CREATE INDEX entries_by_day ON entries (person, at)",
+    "CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
     "CREATE TABLE tags (name TEXT PRIMARY KEY, at TEXT NOT NULL) WITHOUT ROWID",
 )
+_SINCE_1 = (_SCHEMA[-2],)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,11 @@ class Journal:
         """How many wait."""
         return await self._run(_count, "SELECT count(*) FROM entries WHERE outcome = 'kept'", ())
 
+    async def was_late(self, person: str, key: str) -> bool:
+        """Whether somebody was quicker than that person, who was told what the sample is."""
+        query = "SELECT count(*) FROM entries WHERE person = ? AND key = ? AND outcome = 'taken'"
+        return await self._run(_count, query, (person, key)) > 0
+
     async def count_answers(self, person: str, since: str) -> int:
         """How many answers of that person were taken down since then, those taken back not counted."""
         query = (
@@ -104,8 +111,12 @@ class Journal:
         return max(0, await self._run(_count, query, (person, since)))
 
     async def to_tell(self, person: str) -> list[Entry]:
-        """What was kept, could not be written after all, and that person has not heard of; heard of now."""
+        """What was kept, could not be written after all, and that person's page has not said it heard of."""
         return await self._run(_to_tell, person)
+
+    async def heard(self, person: str, ids: Sequence[str]) -> None:
+        """That person's page has shown what became of these."""
+        await self._run(_heard, person, tuple(ids))
 
     async def add_tag(self, name: str, at: str) -> None:
         """Remember a new tag."""
@@ -115,10 +126,18 @@ class Journal:
         """The tags added here, oldest first."""
         return await self._run(_names)
 
+    async def fact(self, name: str) -> str:
+        """What was noted under that name; empty for nothing."""
+        return await self._run(_fact, name)
+
+    async def note(self, name: str, value: str) -> None:
+        """Remember it for the next start."""
+        await self._run(_change, "INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
+
     async def forget(self, now: datetime) -> None:
-        """Forget what was done with a month ago."""
+        """Forget what was done with a month ago; never an answer whose image was gone."""
         oldest = format_time(now - timedelta(days=KEPT_DAYS))
-        await self._run(_change, "DELETE FROM entries WHERE outcome <> 'kept' AND at < ?", (oldest,))
+        await self._run(_change, "DELETE FROM entries WHERE outcome NOT IN ('kept', 'unknown') AND at < ?", (oldest,))
 
     def close(self) -> None:
         """End it; nothing may be called afterwards."""
@@ -145,7 +164,7 @@ def _open(path: Path) -> sqlite3.Connection:
         _check_version(version, path)
         if version < VERSION:
             with db:
-                for statement in _SCHEMA:
+                for statement in _SCHEMA if version == 0 else _SINCE_1:
                     db.execute(statement)
                 db.execute(f"PRAGMA user_version={VERSION}")
         path.chmod(0o600)
@@ -201,14 +220,21 @@ def _waiting(db: sqlite3.Connection, after: int, most: int) -> list[Entry]:
 
 def _to_tell(db: sqlite3.Connection, person: str) -> list[Entry]:
     query = f"SELECT {_COLUMNS} FROM entries WHERE told = 'later' AND person = ? ORDER BY seq"  # noqa: S608
-    found = [_entry(row) for row in db.execute(query, (person,))]
-    if found:
-        db.execute("UPDATE entries SET told = 'told' WHERE told = 'later' AND person = ?", (person,))
-    return found
+    return [_entry(row) for row in db.execute(query, (person,))]
+
+
+def _heard(db: sqlite3.Connection, person: str, ids: tuple[str, ...]) -> None:
+    query = "UPDATE entries SET told = 'told' WHERE told = 'later' AND person = ? AND id = ?"
+    db.executemany(query, [(person, id_) for id_ in ids])
 
 
 def _names(db: sqlite3.Connection) -> list[str]:
     return [name for (name,) in db.execute("SELECT name FROM tags ORDER BY at, name")]
+
+
+def _fact(db: sqlite3.Connection, name: str) -> str:
+    row = db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+    return str(row[0]) if row else ""
 
 
 def _count(db: sqlite3.Connection, query: str, values: tuple[Any, ...]) -> int:

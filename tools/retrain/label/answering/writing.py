@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 from retrain.label.asking.chances import is_blind
 from retrain.label.container.rows import is_settled, needed
-from retrain.labels import BLIND, GRID, KNOWN, REVIEW, SUGGESTED, UNDONE, Answer, Labels
+from retrain.labels import BLIND, GRID, KNOWN, REVIEW, SEEN, SUGGESTED, UNDONE, Answer, Labels
 from ripeloop.errors import Refused
 
 FIRST, CHECK, DECIDE = "first", "check", "decide"
 """Why a sample was shown: to be labelled, to measure the labeller, to decide what it is."""
+DOUBT = "doubt"
+"""Why one that nobody disagrees about was shown to be decided: a model doubts it, or somebody was quicker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,10 @@ class Wish:
     admin: bool = False
     predicted: bool = True
     """Whether there was a suggestion to show."""
+    shown: bool = False
+    """Whether the person knew the suggestion all the same: a filter told it, or the page that was left."""
+    doubted: bool = False
+    """Whether it was shown by the server to be decided though nobody disagrees (DOUBT)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +61,21 @@ def is_in(labels: Labels, by: str, at: str) -> bool:
     return any(answer.by == by and answer.at == at for answer in labels.answers)
 
 
-def decided(labels: Labels, wish: Wish, shares: Shares) -> Labels | Taken:
-    """The labels with the wish in them, or who was quicker. Raises Refused for what may not be said."""
+def decided(labels: Labels, wish: Wish, shares: Shares, *, late: bool = False) -> Labels | Taken:
+    """The labels with the wish in them, or who was quicker. Raises Refused for what may not be said.
+
+    `late`: it had to wait, so that what the same person said elsewhere since then stands over it.
+    """
     others = [answer for answer in labels.standing if answer.by != wish.by]
     mine = [answer for answer in labels.standing if answer.by == wish.by]
     if wish.asked == DECIDE and labels.standing:
-        return _reviewed(labels, wish)
+        return _reviewed(labels, wish, late=late)
     if wish.asked == CHECK and not mine and is_settled(labels):
-        return labels.with_answer(_answer(wish, KNOWN))
+        return labels.with_answer(_answer(wish, KNOWN), late=late)
     if mine and mine[-1].how == REVIEW:  # only another review stands over it
-        return labels.with_answer(_answer(wish, REVIEW))
+        return labels.with_answer(_answer(wish, REVIEW), late=late)
     if mine or len(others) < needed(wish.id, labels, shares.overlap):
-        return labels.with_answer(_answer(wish, _how(wish, shares.blind)))
+        return labels.with_answer(_answer(wish, _how(wish, shares.blind)), late=late)
     return Taken(others[-1])
 
 
@@ -86,23 +95,27 @@ def undone(labels: Labels, by: str, answered_at: str, at: str) -> Labels | None:
     return labels.undone(by, at)
 
 
-def _reviewed(labels: Labels, wish: Wish) -> Labels | Taken:
+def _reviewed(labels: Labels, wish: Wish, *, late: bool) -> Labels | Taken:
     """Who took part in a disagreement does not decide it, unless as an admin. A newer word of another goes first."""
     newer = [answer for answer in labels.answers[max(0, wish.seen - labels.dropped) :] if answer.by != wish.by]
     if newer and newer[-1].kind != UNDONE and newer[-1].how != KNOWN:
         return Taken(newer[-1])
-    took_part = any(answer.by == wish.by for answer in labels.standing)
-    if took_part and not wish.admin:
+    mine = [answer for answer in labels.standing if answer.by == wish.by]
+    decided_it = bool(mine) and mine[-1].how == REVIEW
+    if not (wish.admin or decided_it or labels.disputed or wish.doubted):
+        raise Refused("nobody disagrees about this image: an admin may decide it")
+    if mine and not wish.admin and not decided_it:
         if labels.disputed:
             raise Refused("you took part in this disagreement: somebody else decides it")
-        return labels.with_answer(_answer(wish, SUGGESTED))
-    return labels.with_answer(_answer(wish, REVIEW))
+        return labels.with_answer(_answer(wish, SEEN), late=late)
+    return labels.with_answer(_answer(wish, REVIEW), late=late)
 
 
 def _how(wish: Wish, share: float) -> str:
     if wish.grid:
         return GRID
-    return BLIND if not wish.predicted or is_blind(wish.id, wish.by, share) else SUGGESTED
+    hidden = not wish.shown and is_blind(wish.id, wish.by, share)
+    return BLIND if hidden or not wish.predicted else SUGGESTED
 
 
 def _answer(wish: Wish, how: str) -> Answer:

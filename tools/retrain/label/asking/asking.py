@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from retrain.label.asking.queue import LABEL, MODES
+from retrain.label.asking.tags import is_tag
 from retrain.labels import NONE, TAG, UNDONE, Answer, Labels
 from ripeloop.errors import Refused
 
@@ -58,8 +59,8 @@ def said_in(fields: Mapping[str, Any], by: str, negative: str) -> tuple[str, tup
     kind, tags = fields.get("kind"), fields.get("tags") or []
     if not isinstance(kind, str) or kind == UNDONE:
         raise Refused("an answer says its `kind`: tag, none, unsure or junk")
-    if not isinstance(tags, list) or not all(isinstance(tag, str) and tag.isprintable() for tag in tags):
-        raise Refused("`tags` is a list of tags")
+    if not isinstance(tags, list) or not all(isinstance(tag, str) and is_tag(tag) for tag in tags):
+        raise Refused("`tags` is a list of tags, as they are offered")
     if kind == TAG and tags == [negative]:
         kind, tags = NONE, []
     said = tuple(dict.fromkeys(tags))

@@ -10,7 +10,7 @@ from random import SystemRandom
 from retrain.label.answering.writing import CHECK, DECIDE, FIRST
 from retrain.label.container import finding
 from retrain.label.container.cache import Cache, Found, Look
-from retrain.label.container.filters import LABEL_STATE, REVIEW_STATE, Filters
+from retrain.label.container.filters import LABEL_STATE, REVIEW_STATE, USEFUL, Filters
 from retrain.label.container.finding import Condition, condition
 from retrain.label.container.rows import SHUFFLED
 from retrain.label.container.samples import with_answers
@@ -20,6 +20,8 @@ MODES = (LABEL, GRID, REVIEW)
 
 NOBODY = ""
 """Who leases what has an answer that waits."""
+HELD_SECONDS = 24 * 3600.0
+"""So long, at most."""
 
 Chance = Callable[[], float]
 
@@ -47,6 +49,10 @@ class Queue:
 
     def __init__(self, cache: Cache, pace: Pace, chance: Chance = SystemRandom().random) -> None:
         self._cache, self._pace, self._chance = cache, pace, chance
+
+    async def begin(self) -> None:
+        """After a start: what was leased for longer than anybody leases was leased by a clock that was wrong."""
+        await self._cache.change(_shorten, time.time(), self._pace)
 
     async def next(self, person: str, admin: bool, filters: Filters, mode: str, have: Sequence[str], n: int) -> Next:
         """Up to `n` samples for that person, leased; those they `have` keep their lease and are not given again."""
@@ -76,7 +82,11 @@ class Queue:
         else:
             filters, states = _still_open(filters), (LABEL_STATE,)
             rows = self._to_label(look, asker, filters, free, n, now, alone=mode == GRID)
-        _lease(look, [*asker.have, *(row["key"] for row in rows)], asker.name, now + self._pace.lease_seconds)
+        until = now + self._pace.lease_seconds
+        look.run_all(
+            "UPDATE leases SET until = ? WHERE key = ? AND person = ?", [(until, key, asker.name) for key in asker.have]
+        )
+        _lease(look, [row["key"] for row in rows], asker.name, until)
         return Next(with_answers(look, rows), finding.count(look, filters, states))
 
     def _to_label(
@@ -84,7 +94,8 @@ class Queue:
     ) -> list[Found]:
         """`alone`: nothing but what nobody answered."""
         draws = [1.0 if alone else self._chance() for _ in range(n)]
-        knowns = sum(draw < self._pace.known for draw in draws)
+        # in another order one that is out of it would show that its answer is known
+        knowns = sum(draw < self._pace.known for draw in draws) if filters.order == USEFUL else 0
         # twice the share: of those, half have to wait for somebody else's first answer
         seconds = sum(self._pace.known <= draw < self._pace.known + 2 * self._pace.overlap for draw in draws)
         unskipped = free & _not_skipped(asker.name, now)
@@ -187,6 +198,12 @@ def _lease(look: Look, keys: Sequence[str], person: str, until: float) -> None:
         "WHERE person = excluded.person",
         [(key, person, until) for key in keys],
     )
+
+
+def _shorten(look: Look, now: float, pace: Pace) -> None:
+    most = (now + HELD_SECONDS, now + pace.lease_seconds)
+    look.run("DELETE FROM leases WHERE until > CASE person WHEN '' THEN ? ELSE ? END", most)
+    look.run("DELETE FROM skips WHERE until > ?", (now + pace.skip_seconds,))
 
 
 def hold(look: Look, key: str, person: str, until: float) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from retrain.label.answering.journal import Journal
 from retrain.label.container.cache import Cache, Look
 from retrain.labels import MAX_TAG, TAG
-from ripeloop.errors import Refused
+from ripeloop.errors import Offline, Refused, SettingsError
 from ripeloop.prediction import format_time
 from ripeloop.sampling import is_text
+
+log = logging.getLogger(__name__)
 
 COMMANDS = {
     "skip": "s", "unsure": "u", "junk": "j", "none": "n", "newTag": "t", "undo": "Backspace", "zoom": "z",
@@ -22,24 +25,47 @@ MOST = 500  # as many tags as a Custom Vision project has
 Told = dict[str, object]
 
 
+def is_tag(text: str) -> bool:
+    """Whether that can be a tag: what is so is offered and taken in answers, all else is neither."""
+    return len(text) <= MAX_TAG and is_text(text) and bool(text.strip())
+
+
+def as_typed(text: str) -> str:
+    """A tag that somebody typed, as it is written from then on. Raises Refused."""
+    tag = " ".join(text.split())
+    if not is_tag(tag):
+        raise Refused(f"a tag has 1 to {MAX_TAG} letters, digits, spaces and signs")
+    return tag
+
+
 class Tags:
-    """The tags of this container. `named` come first and keep their order; `negative`: what none of them is called."""
+    """The tags of this container. `named` come first and keep their order; `negative`: what none of them is called.
+
+    Raises SettingsError for a name that no tag can have.
+    """
 
     def __init__(self, cache: Cache, journal: Journal, named: Sequence[str], negative: str) -> None:
         self._cache, self._journal = cache, journal
-        self._named, self.negative = tuple(named), negative
+        try:
+            self._typed = {name: as_typed(name) for name in named}
+        except Refused as error:
+            raise SettingsError(f"--tag: {error}; check {', '.join(map(repr, named))}") from None
+        self._named = tuple(dict.fromkeys(self._typed.values()))
+        self.negative = " ".join(negative.split())
 
     def know(self, named: Sequence[str], negative: str) -> None:
         """What the project calls them."""
-        self._named, self.negative = tuple(named), negative
+        self._named = tuple(dict.fromkeys(self._typed.get(name, name) for name in named))
+        self.negative = negative
 
     async def names(self) -> list[str]:
-        """All of them: the named, then the others by name; a new one goes to the end, so that keys stay."""
-        seen = await self._cache.ask(_seen)
+        """All of them: the named, then the others as they came; a new one goes to the end, so that keys stay."""
         added = await self._journal.tags()
-        older = sorted((set(seen) - {*self._named, *added}), key=lambda tag: (tag.casefold(), tag))
-        every = dict.fromkeys((*self._named, *older, *added))
-        return [tag for tag in every if tag != self.negative][:MOST]
+        seen = {tag for tag in await self._cache.ask(_seen) if is_tag(tag)} - {*added, self.negative}
+        new = sorted(seen, key=lambda tag: (tag.casefold(), tag))[: max(0, MOST - len(added))]
+        await self._remember(new)
+        every = dict.fromkeys((*self._named, *added, *new))
+        return [tag for tag in every if tag != self.negative and is_tag(tag)][:MOST]
 
     async def told(self) -> list[Told]:
         """The tags with their keys, and how many samples have each."""
@@ -52,9 +78,7 @@ class Tags:
 
     async def add(self, text: object) -> str:
         """A new tag, as it is written from now on. Raises Refused."""
-        tag = " ".join(text.split()) if isinstance(text, str) else ""
-        if not tag or len(tag) > MAX_TAG or not is_text(tag):
-            raise Refused(f"a tag has 1 to {MAX_TAG} letters, digits, spaces and signs")
+        tag = as_typed(text if isinstance(text, str) else "")
         names = await self.names()
         like = next((name for name in (*names, self.negative) if name.casefold() == tag.casefold()), None)
         if like is not None:
@@ -65,6 +89,15 @@ class Tags:
             raise Refused(f"there are {MOST} tags already, as many as a project may have")
         await self._journal.add_tag(tag, format_time(datetime.now(UTC)))
         return tag
+
+    async def _remember(self, new: Sequence[str]) -> None:
+        """Keep the places of tags that were seen for the first time, one after the other."""
+        now = datetime.now(UTC)
+        try:
+            for nth, tag in enumerate(new):
+                await self._journal.add_tag(tag, format_time(now + timedelta(microseconds=nth)))
+        except Offline as error:
+            log.warning("the places of new tags cannot be kept now: %s", error)
 
 
 def _seen(look: Look) -> list[str]:

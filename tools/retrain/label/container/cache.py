@@ -1,7 +1,7 @@
 """What the page knows of the container: one SQLite file, a cache and nothing more. It alone knows sqlite-utils.
 
-It can be thrown away at any time: the labels are in the blobs. Counts are kept by triggers, so that they cost the same
-for any number of samples, and every question the page asks goes down an index.
+It can be thrown away while no server uses it: the labels are in the blobs. Counts are kept by triggers, so that they
+cost the same for any number of samples, and every question the page asks goes down an index.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 READERS = 4
 WAIT_SECONDS = 10.0
 CACHE_KB = 65_536
+CHECKED_BYTES = 256 * 1024 * 1024  # of a larger cache the damage is found when it is met, and mended at the next start
 
 Found = dict[str, Any]
 Answer = TypeVar("Answer")
@@ -66,13 +67,15 @@ class Cache:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = _open_or_begin(path)
+            # all at once: a thread that opened the file later would make an empty one where somebody removed it
+            self._opened = [_open_to_look(path) for _ in range(READERS)]
         except (OSError, sqlite3.Error) as error:
             raise SettingsError(
                 f"--state: {path} cannot be used ({error}): let this user write there; is the disk full?"
             ) from None
         self._changing = ThreadPoolExecutor(1, "cache-changes")
         self._own = threading.local()
-        self._opened = list[Database]()
+        self._unused = list(self._opened)
         self._looking = ThreadPoolExecutor(READERS, "cache-looks", initializer=self._begin_looking)
 
     async def ask(
@@ -81,7 +84,7 @@ class Cache:
         """The answer of `question`, which looks at one moment and changes nothing. Raises Offline."""
 
         def looked() -> Answer:
-            with _named_errors(), self._own.db.atomic() as db:
+            with self._named_errors(), self._own.db.atomic() as db:
                 return question(Look(db), *values, **named)
 
         return await asyncio.get_running_loop().run_in_executor(self._looking, looked)
@@ -92,7 +95,7 @@ class Cache:
         """The answer of `change`, all of whose changes are made, or none. Raises Offline."""
 
         def changed() -> Answer:
-            with _named_errors(), self._db.atomic() as db:
+            with self._named_errors(), self._db.atomic() as db:
                 return change(Look(db), *values, **named)
 
         return await asyncio.get_running_loop().run_in_executor(self._changing, changed)
@@ -105,35 +108,59 @@ class Cache:
             db.close()
 
     def _begin_looking(self) -> None:
-        db = Database(sqlite3.connect(self._path, timeout=WAIT_SECONDS, check_same_thread=False), execute_plugins=False)
-        db.execute("PRAGMA query_only=ON")
-        db.execute(f"PRAGMA cache_size=-{CACHE_KB // READERS}")
-        self._own.db = db
-        self._opened.append(db)
+        self._own.db = self._unused.pop()
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            if _is_damage(error):
+                _damaged(self._path).touch()
+                raise Offline(f"the server's cache is damaged ({error}): start it again, it is begun anew") from error
+            raise Offline(f"the server's cache cannot be used now ({error}): is its disk full?") from error
 
 
-@contextmanager
-def _named_errors() -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
-        raise Offline(f"the server's cache cannot be used now ({error}): is its disk full?") from error
+def _open_to_look(path: Path) -> Database:
+    db = Database(sqlite3.connect(path, timeout=WAIT_SECONDS, check_same_thread=False), execute_plugins=False)
+    db.execute("PRAGMA query_only=ON")
+    db.execute(f"PRAGMA cache_size=-{CACHE_KB // READERS}")
+    db.execute("SELECT count(*) FROM sqlite_master").fetchone()  # the file beside it is opened with the first look
+    return db
+
+
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def _is_damage(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
+
+
+def _damaged(path: Path) -> Path:
+    """A file that says that the cache is to be begun anew."""
+    return path.with_name(path.name + "-damaged")
 
 
 def _open_or_begin(path: Path) -> Database:
     try:
-        if (db := _open(path)) is not None:
+        if not _damaged(path).exists() and (db := _open(path)) is not None:
             return db
-        log.info("the cache is of another version: it is begun anew")
-    except sqlite3.OperationalError:
-        raise
+        log.info("the cache is damaged, or of another version: it is begun anew")
     except sqlite3.DatabaseError as error:
+        if not _is_damage(error):
+            raise
         log.warning("the cache is damaged (%s): it is begun anew", error)
-    for suffix in ("-wal", "-shm", ""):
+    for suffix in ("-wal", "-shm", "-damaged", ""):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
     begun = _open(path)
     assert begun is not None  # noqa: S101 - a new file has no other version
     return begun
+
+
+def _corrupt(words: str) -> sqlite3.DatabaseError:
+    error = sqlite3.DatabaseError(words)
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    return error
 
 
 def _open(path: Path) -> Database | None:
@@ -146,6 +173,8 @@ def _open(path: Path) -> Database | None:
         if tables and version != VERSION:
             connection.close()
             return None
+        if path.stat().st_size < CHECKED_BYTES and (found := db.execute("PRAGMA quick_check(1)").fetchone()) != ("ok",):
+            raise _corrupt(str(found[0]))
         db.enable_wal()
         db.execute("PRAGMA synchronous=NORMAL")  # a power cut may take the last moments: the next scan brings them back
         db.execute(f"PRAGMA cache_size=-{CACHE_KB}")

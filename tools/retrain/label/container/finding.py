@@ -16,8 +16,10 @@ from typing import Any
 
 from retrain.label.container.cache import Found, Look
 from retrain.label.container.filters import CELLS, NEWEST, OLDEST, USEFUL, Filters
+from retrain.label.container.rows import whole
 
 MOST_CELLS = 200
+MOST = 1 << 63
 FEW = 10_000  # rows that the database puts in order quickly
 
 Place = tuple[Any, ...]
@@ -96,8 +98,17 @@ def from_cursor(text: str, filters: Filters) -> Place | None:
     kinds: tuple[type | tuple[type, ...], ...] = ((int, float), int)
     if not filters.by and not filters.said and filters.order != USEFUL:
         kinds = (str, int) if filters.order in (NEWEST, OLDEST) else (str, (int, float), int)
-    fits = len(place) == len(kinds) and all(isinstance(one, kind) for one, kind in zip(place, kinds, strict=True))
+    fits = len(place) == len(kinds) and all(_is(one, kind) for one, kind in zip(place, kinds, strict=True))
     return place if fits else None
+
+
+def _is(value: object, kind: type | tuple[type, ...]) -> bool:
+    """Whether it is of that kind, and one that a database takes: a whole number of 64 bits, a word that is text."""
+    if not isinstance(value, kind) or isinstance(value, bool):
+        return False
+    if isinstance(value, int):
+        return -MOST <= value < MOST
+    return not isinstance(value, str) or value == whole(value)
 
 
 def residual(filters: Filters) -> Condition:

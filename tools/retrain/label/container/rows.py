@@ -8,7 +8,7 @@ from dataclasses import astuple, dataclass, fields
 from typing import Any
 
 from retrain.label.asking.chances import chance, wants_two
-from retrain.labels import KNOWN, NONE, REVIEW, TAG, UNDONE, Answer, Labels
+from retrain.labels import KNOWN, NONE, REVIEW, TAG, UNDONE, UNSURE, Answer, Labels
 from retrain.turn.tag.use import Use
 from ripeloop.blobname import Blob
 from ripeloop.errors import BadRecord
@@ -17,7 +17,7 @@ from sampler.keeping.keep import top_tag, usefulness
 from sampler.sample import Sample
 
 OPEN, DISPUTED = "open", "disputed"
-STATES = (OPEN, TAG, NONE, "unsure", "junk", DISPUTED)
+STATES = (OPEN, TAG, NONE, UNSURE, "junk", DISPUTED)
 SHUFFLED = 1 << 53
 
 
@@ -107,7 +107,9 @@ def row_of(blob: Blob, overlap: float) -> Row | None:
 
 
 def state_of(labels: Labels) -> str:
-    """`open`, `disputed`, or the kind of the final answer."""
+    """`open`, `disputed`, or the kind of the final answer; unsure where an answer could not be written anyway."""
+    if not labels.readable:
+        return UNSURE
     if labels.disputed:
         return DISPUTED
     return labels.final.kind if labels.final else OPEN

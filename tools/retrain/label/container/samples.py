@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence, Set
+import logging
+from collections.abc import Sequence, Set
 
 from retrain.label.container.cache import Found, Look
 from retrain.label.container.rows import COLUMNS, Row, answers_of, key_of, row_of, whole
 from retrain.labels import Labels
 from ripeloop.blobname import Blob
+
+log = logging.getLogger(__name__)
 
 LAST = "\x7f"
 """After every name that a blob may have."""
@@ -25,7 +28,7 @@ Pair = tuple[Row, Blob]
 
 def pairs_of(blobs: Sequence[Blob], overlap: float) -> list[Pair]:
     """Those of `blobs` that are samples, with their rows. Takes a while: call it in a thread of its own."""
-    return [(row, blob) for blob in blobs if (row := row_of(blob, overlap)) is not None]
+    return [(row, blob) for blob in blobs if (row := _row_of(blob, overlap)) is not None]
 
 
 def put(look: Look, blobs: Sequence[Blob], overlap: float) -> int:
@@ -36,9 +39,7 @@ def put(look: Look, blobs: Sequence[Blob], overlap: float) -> int:
 def put_pairs(look: Look, pairs: Sequence[Pair], spared: Set[str] = frozenset()) -> int:
     """Remember these rows, but for the keys that are `spared`; how many."""
     kept = [(row, blob) for row, blob in pairs if row.key not in spared]
-    look.run_all(_UPSERT, (row.values() for row, _ in kept))
-    _put_answers(look, kept)
-    return len(kept)
+    return sum(_put_one(look, row, blob) for row, blob in kept)
 
 
 def differences(look: Look, blobs: Sequence[Blob], after: str, until: str | None) -> tuple[list[str], list[Blob]]:
@@ -89,19 +90,44 @@ def mark_broken(look: Look, key: str) -> None:
     look.run("UPDATE samples SET broken = 1 WHERE key = ?", (key,))
 
 
-def _put_answers(look: Look, pairs: Iterable[Pair]) -> None:
-    for row, blob in pairs:
-        found = look.row("SELECT seq FROM samples WHERE key = ?", (row.key,))
-        assert found is not None  # noqa: S101 - it was put there in this change
-        seq, labels = found["seq"], Labels.of(blob.metadata)
-        look.run("DELETE FROM answers WHERE seq = ?", (seq,))
-        if not labels.answers:
-            continue
-        look.run_all(
-            "INSERT INTO answers (seq, nth, kind, tags, by, at, how, stands) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            [
-                (seq, labels.dropped + nth, answer.kind, json.dumps(answer.tags), whole(answer.by), whole(answer.at),
-                 whole(answer.how), int(stands))
-                for nth, answer, stands in answers_of(labels)
-            ],
-        )  # fmt: skip
+_UNFIT = (ValueError, TypeError, ArithmeticError, RecursionError)
+"""What hostile metadata raises on its way into a row: one blob must not keep all others out."""
+
+
+def _row_of(blob: Blob, overlap: float) -> Row | None:
+    try:
+        return row_of(blob, overlap)
+    except _UNFIT as error:
+        _left_out(blob, error)
+        return None
+
+
+def _put_one(look: Look, row: Row, blob: Blob) -> bool:
+    try:
+        look.run(_UPSERT, row.values())
+        _put_answers(look, row, blob)
+    except _UNFIT as error:
+        _left_out(blob, error)
+        return False
+    return True
+
+
+def _left_out(blob: Blob, error: Exception) -> None:
+    log.warning("a sample is left out, for its metadata cannot be used (%s): %s", error, blob.name)
+
+
+def _put_answers(look: Look, row: Row, blob: Blob) -> None:
+    found = look.row("SELECT seq FROM samples WHERE key = ?", (row.key,))
+    assert found is not None  # noqa: S101 - it was put there in this change
+    seq, labels = found["seq"], Labels.of(blob.metadata)
+    look.run("DELETE FROM answers WHERE seq = ?", (seq,))
+    if not labels.answers:
+        return
+    look.run_all(
+        "INSERT INTO answers (seq, nth, kind, tags, by, at, how, stands) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (seq, labels.dropped + nth, answer.kind, json.dumps(answer.tags), whole(answer.by), whole(answer.at),
+             whole(answer.how), int(stands))
+            for nth, answer, stands in answers_of(labels)
+        ],
+    )  # fmt: skip

@@ -58,9 +58,12 @@ class Scan:
 
     async def run(self) -> None:
         """Scan for ever."""
-        self.progress = Progress(at=await self._cache.ask(_scanned), model=await self._cache.ask(_newest_model))
+        begun = False
         while True:
             try:
+                if not begun:
+                    model = await self._cache.ask(_newest_model)
+                    self.progress, begun = Progress(at=await self._cache.ask(_scanned), model=model), True
                 await self.once()
             except RipeloopError as error:
                 if not self.progress.why:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from aiohttp import web
 
 from retrain.label.answering.answers import Offer
 from retrain.label.answering.journal import KEPT, NOTHING, REFUSED, TAKEN, UNDONE, UNKNOWN, WRITTEN, Entry
-from retrain.label.answering.writing import CHECK, DECIDE, Wish
+from retrain.label.answering.writing import CHECK, DECIDE, DOUBT, Wish
 from retrain.label.asking.asking import (
     MOST_AT_ONCE,
     id_in,
@@ -26,7 +26,7 @@ from retrain.label.asking.queue import BROWSE, GRID, LABEL, MODES, REVIEW
 from retrain.label.asking.tags import COMMANDS
 from retrain.label.container import finding, samples
 from retrain.label.container.cache import Found, Look
-from retrain.label.container.filters import BROWSE_STATE, Filters
+from retrain.label.container.filters import BROWSE_STATE, USEFUL, Filters
 from retrain.label.pages.shown import answer_json, asked_of, sample_json, set_visit
 from retrain.label.parts import Parts
 from retrain.label.people import Person, admins_only, person_of
@@ -95,6 +95,9 @@ class _Api:
         mode = mode_in(query)
         n, filters = number_in(query, "n", PREFETCH, MOST_AT_ONCE), _filters(query, person)
         queue, have = self.parts.queue, keys_of(query.get("have", ""))
+        known = _tells_tags(filters)
+        if mode == REVIEW and not person.admin:
+            filters = replace(filters, state="")  # what people agree on, or are still asked of, is no labeller's to see
         if mode == GRID:
             found, alike = await gathered(queue, self.parts.alike, person, filters, have, n)
         else:
@@ -102,7 +105,7 @@ class _Api:
         return web.json_response(
             {
                 "alike": alike,
-                "samples": [sample_json(row, self.parts, person, mode) for row in found.rows],
+                "samples": [sample_json(row, self.parts, person, mode, known=known) for row in found.rows],
                 "left": found.left,
                 "standing": await standing.of(self.parts, person),
             }
@@ -111,7 +114,8 @@ class _Api:
     async def samples(self, request: web.Request) -> web.Response:
         """A page of samples, whatever their state, without leases."""
         person, query = person_of(request), request.query
-        filters, n = _filters(query, person), max(1, number_in(query, "n", MOST_AT_ONCE, MOST_AT_ONCE))
+        filters = _browsed(_filters(query, person), person)
+        n = max(1, number_in(query, "n", MOST_AT_ONCE, MOST_AT_ONCE))
         after = finding.from_cursor(query.get("after", ""), filters)
         rows = await self.parts.cache.ask(_browse, filters, n, after)
         return web.json_response(
@@ -123,12 +127,17 @@ class _Api:
 
     async def sample(self, request: web.Request) -> web.Response:
         """One sample with what was said of it."""
-        row = await self._row(request.match_info["key"])
-        return web.json_response(sample_json(row, self.parts, person_of(request), BROWSE))
+        person, row = person_of(request), await self._row(request.match_info["key"])
+        if await self.parts.journal.was_late(person.name, row["key"]):  # they were told what it is said to be
+            return web.json_response(sample_json(row | {"asked": DOUBT}, self.parts, person, REVIEW))
+        return web.json_response(sample_json(row, self.parts, person, BROWSE))
 
     async def standing(self, request: web.Request) -> web.Response:
-        """How things stand."""
-        return web.json_response(await standing.of(self.parts, person_of(request)))
+        """How things stand; the page has shown what it `heard` last."""
+        person = person_of(request)
+        if heard := [id_ for id_ in request.query.get("heard", "").split(",")[:MOST_AT_ONCE] if id_.isascii()]:
+            await self.parts.journal.heard(person.name, heard)
+        return web.json_response(await standing.of(self.parts, person))
 
     async def answer(self, request: web.Request) -> web.Response:
         """One answer."""
@@ -166,8 +175,10 @@ class _Api:
         told: Told = {"outcome": entry.outcome, "id": id_, "key": key}
         leased = await self.parts.queue.lease([key], person.name)
         asked = before.body.get("asked", "") if before else ""
+        known = before is None or bool(before.body.get("shown"))
         for one in leased or ([row] if row else []):
-            told["sample"] = sample_json(one | ({"asked": CHECK} if asked == CHECK else {}), self.parts, person, LABEL)
+            one = one | ({"asked": CHECK} if asked == CHECK else {})
+            told["sample"] = sample_json(one, self.parts, person, LABEL, known=known)
         told["standing"] = await standing.of(self.parts, person)
         return web.json_response(told, status=STATUS[entry.outcome])
 
@@ -205,11 +216,13 @@ class _Api:
             blob = row["blob"] if row else entry.blob if entry else ""
             if not blob:
                 return STATUS[UNKNOWN], self._unknown(id_, key)
-            seen = number_in(fields, "seen", 0, MOST_SEEN)
-            asked = DECIDE if mode == REVIEW else asked_of(self.parts, person, key, fields.get("asked"))
+            asked = asked_of(self.parts, person, key, fields.get("asked"))
+            # of a history nobody has seen more than there is: what comes later is news to them
+            seen = min(number_in(fields, "seen", 0, MOST_SEEN), _length(row) if row else MOST_SEEN)
             wish = Wish(
-                id=row["id"] if row else key, by=person.name, kind=kind, tags=tags, at="", asked=asked, seen=seen,
-                grid=mode == GRID, admin=person.admin, predicted=bool(row and row["tag"]),
+                id=row["id"] if row else key, by=person.name, kind=kind, tags=tags, at="",
+                asked=DECIDE if mode == REVIEW else asked.why, seen=seen, grid=mode == GRID, admin=person.admin,
+                predicted=bool(row and row["tag"]), shown=not asked.hidden, doubted=asked.why == DOUBT,
             )  # fmt: skip
             entry = await self.parts.answers.accept(Offer(id_, key, blob, wish))
         return STATUS[entry.outcome], await self._told(entry, person, mode)
@@ -218,6 +231,9 @@ class _Api:
         """What became of an answer, for who gave it."""
         result = dict(entry.result or {})
         told: Told = {"outcome": entry.outcome, "id": entry.id, "key": entry.key, **result}
+        if "state" in result and not person.admin and entry.body.get("asked") != DECIDE:
+            # what it is with the answers of others would tell which images are known, or what they said
+            told |= {"state": entry.body["kind"], "said": entry.body["tags"]}
         if entry.outcome == TAKEN:
             told["theirs"] = answer_json(result["theirs"], person)
             row = await self.parts.cache.ask(samples.by_key, entry.key)
@@ -237,6 +253,22 @@ class _Api:
 
 def _filters(query: Mapping[str, str], person: Person) -> Filters:
     return Filters.of(query, name=person.name, admin=person.admin)
+
+
+def _browsed(filters: Filters, person: Person) -> Filters:
+    """What a labeller may look through: no filter and no order tells what is hidden, but of their own answers."""
+    if person.admin or filters.by:
+        return filters
+    return replace(filters, tag="", state="", said="", order=USEFUL if filters.order == "tag" else filters.order)
+
+
+def _tells_tags(filters: Filters) -> bool:
+    """Whether who asks for that knows what the model suggests."""
+    return bool(filters.tag) or filters.order == "tag"
+
+
+def _length(row: Found) -> int:
+    return max((int(answer["nth"]) + 1 for answer in row["answers"]), default=0)
 
 
 def _browse(look: Look, filters: Filters, n: int, after: finding.Place | None) -> list[Found]:

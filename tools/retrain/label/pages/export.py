@@ -10,15 +10,19 @@ from retrain.label.parts import Parts
 from retrain.label.people import person_of
 from retrain.label.quality import table
 
+ANSWERED = "EXISTS (SELECT 1 FROM answers mine WHERE mine.seq = samples.seq AND mine.by = ?)"
+
 
 def routes(parts: Parts) -> list[web.RouteDef]:
     """What this file answers."""
 
     async def export(request: web.Request) -> web.StreamResponse:
-        """One row an image, of those the filters in the address leave."""
+        """One row an image, of those the filters in the address leave; a labeller gets those they answered."""
         person = person_of(request)
         filters = Filters.of(request.query, name=person.name, admin=person.admin)
         also, sees = _wanted(filters), None if person.admin else person.name
+        if not person.admin and parts.settings.admins:  # what they may still be asked of would be told
+            also = also & condition(ANSWERED, person.name)
         name = f"labels-{parts.now():%Y-%m-%d}.csv"
         answer = web.StreamResponse(
             headers={

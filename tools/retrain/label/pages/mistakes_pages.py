@@ -8,8 +8,9 @@ from typing import Any
 
 from aiohttp import web
 
+from retrain.label.answering.writing import DOUBT
 from retrain.label.asking.asking import keys_of, number_in
-from retrain.label.asking.queue import BROWSE
+from retrain.label.asking.queue import REVIEW as DECIDING
 from retrain.label.container import samples
 from retrain.label.container.cache import Found, Look
 from retrain.label.pages.shown import page, sample_json
@@ -59,7 +60,10 @@ class MistakesPages:
         doubts = [one for one in await self._doubts.get() if one.doubt.id not in have]
         rows, left = await self._parts.cache.ask(_still, doubts, self._parts.settings.negative_tag, many)
         person = person_of(request)
-        shown = [_as_json(one) | {"sample": sample_json(row, self._parts, person, BROWSE)} for one, row in rows]
+        shown = [
+            _as_json(one) | {"sample": sample_json(row | {"asked": DOUBT}, self._parts, person, DECIDING)}
+            for one, row in rows
+        ]
         asker = self._parts.asker.asked if self._parts.asker else None
         newer = {"version": asker.version, "done": asker.done, "of": asker.of, "why": asker.why} if asker else None
         told = {"mistakes": shown, "left": left, "newer": newer, "negative": self._parts.settings.negative_tag}

@@ -71,7 +71,8 @@ class _Pages:
         )  # fmt: skip
         return response
 
-    async def sign_out(self, _: web.Request) -> web.Response:
+    async def sign_out(self, request: web.Request) -> web.Response:
+        self.parts.people.sign_out(request)
         response = _to("/sign-in")
         response.del_cookie(self.parts.people.cookie, httponly=True, samesite="Strict")
         return response

@@ -5,15 +5,16 @@ from __future__ import annotations
 import hmac
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
 
-from retrain.label.answering.writing import CHECK, FIRST
+from retrain.label.answering.writing import CHECK, DOUBT, FIRST
 from retrain.label.asking.chances import is_blind
 from retrain.label.asking.queue import BROWSE, REVIEW
 from retrain.label.container.cache import Found
-from retrain.label.container.rows import OPEN
+from retrain.label.container.rows import DISPUTED, OPEN
 from retrain.label.parts import Parts
 from retrain.label.people import VISIT, VISITOR, Person
 from retrain.label.security import VISIT_SECONDS, is_secure, visit
@@ -25,18 +26,32 @@ ASKED_LENGTH = 16
 Told = dict[str, Any]
 
 
-def sample_json(row: Found, parts: Parts, person: Person, mode: str) -> Told:
-    """A sample for a page. Who labels is told nothing of what others said, nor of the model where that is hidden."""
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Why a sample was shown, and whether the suggestion was hidden."""
+
+    why: str
+    hidden: bool
+
+
+def sample_json(row: Found, parts: Parts, person: Person, mode: str, *, known: bool = False) -> Told:
+    """A sample for a page. Who labels is told nothing of what others said, nor of the model where that is hidden.
+
+    `known`: the person knows what the model suggests, for it is what they asked for. A sample whose answer is known
+    shows as much as any other, so that it does not stand out.
+    """
     asked = row.get("asked", FIRST)
-    deciding = mode in (REVIEW, BROWSE)
-    hidden = not deciding and (asked == CHECK or is_blind(row["id"], person.name, parts.settings.blind))
+    deciding = mode == REVIEW or (mode == BROWSE and may_see(row, person))
+    drawn = is_blind(row["id"], person.name, parts.settings.blind)
+    hidden = not deciding and (mode == BROWSE or (drawn and not known))
+    shown_as = Asked(asked, hidden=hidden and mode != BROWSE)  # who looked it up may have seen it elsewhere
     predictions = [] if hidden else json.loads(row["predictions"])
     told = {
         "key": row["key"], "id": row["id"], "blob": row["blob"], "device": row["device"], "camera": row["camera"],
         "reason": row["reason"], "capturedAt": row["captured_at"], "day": row["day"], "model": row["model"],
         "size": row["size"], "image": f"/image/{row['key']}", "blind": hidden, "broken": bool(row["broken"]),
         "predictions": [{"tag": tag, "probability": probability} for tag, probability in predictions],
-        "tag": "" if hidden else row["tag"], "asked": asked_mark(parts, person, row["key"], asked),
+        "tag": "" if hidden else row["tag"], "asked": asked_mark(parts, person, row["key"], shown_as),
         "state": OPEN, "said": "", "use": "", "seen": 0,
     }  # fmt: skip
     if deciding:
@@ -56,15 +71,25 @@ def answer_json(answer: Mapping[str, Any], person: Person) -> Told:
     }  # fmt: skip
 
 
-def asked_mark(parts: Parts, person: Person, key: str, asked: str) -> str:
-    """Why a sample is shown, so that the server knows it again and nobody else can tell."""
-    return parts.people.sign("asked", asked, person.name, key)[:ASKED_LENGTH]
+def may_see(row: Found, person: Person) -> bool:
+    """Whether that person may know what others and the model say: an admin, who answered it, or may decide it."""
+    answered = any(answer["by"] == person.name for answer in row.get("answers", []))
+    return person.admin or answered or row["state"] == DISPUTED
 
 
-def asked_of(parts: Parts, person: Person, key: str, mark: object) -> str:
-    """Why it was shown: CHECK where the mark says so."""
-    wanted = asked_mark(parts, person, key, CHECK)
-    return CHECK if isinstance(mark, str) and mark.isascii() and hmac.compare_digest(mark, wanted) else FIRST
+def asked_mark(parts: Parts, person: Person, key: str, asked: Asked) -> str:
+    """How a sample is shown, so that the server knows it again and nobody else can tell."""
+    shown = "hidden" if asked.hidden else "shown"
+    return parts.people.sign("asked", asked.why, shown, person.name, key)[:ASKED_LENGTH]
+
+
+def asked_of(parts: Parts, person: Person, key: str, mark: object) -> Asked:
+    """How it was shown. Without a mark of ours nothing special, and nobody knows whether the suggestion was hidden."""
+    if isinstance(mark, str) and mark.isascii():
+        for asked in (Asked(why, hidden) for why in (FIRST, CHECK, DOUBT) for hidden in (True, False)):
+            if hmac.compare_digest(mark, asked_mark(parts, person, key, asked)):
+                return asked
+    return Asked(FIRST, hidden=False)
 
 
 def page(

@@ -14,7 +14,7 @@ from ripeloop.prediction import format_time
 
 
 async def of(parts: Parts, person: Person) -> dict[str, Any]:
-    """As that person is told it. What was kept and came too late is told once."""
+    """As that person is told it. What was kept and came too late is told until it was heard."""
     progress = parts.scan.progress
     counts = await parts.cache.ask(_counts)
     since = format_time(began(parts.now()))

@@ -8,8 +8,11 @@ import { percent, say } from "./words.js";
 
 const POLL_MS = 10000;
 const POLL_AWAY_MS = 2000;
+const BUTTONS = "button[data-tag], button[data-command]";
+const MOST_HEARD = 60; // at once
 const GATHER_MS = 300; // answers that came too late are told together
 const BOUNCE_MS = 200; // a second tap within this is the finger's, not the person's
+const ONCE = ["none", "unsure", "junk", "skip", "keep", "take"]; // besides the tags: what takes the image away
 
 export const element = (id) => document.getElementById(id);
 
@@ -18,16 +21,21 @@ export function inWords(kind, tags) {
   return kind === "tag" ? tags.join(", ") : say(`kind_${kind}`);
 }
 
-/** `work` has answer(kind, tags), command(name), and may have settled(detail), look(sample) and reached(). */
+/** Nobody has seen a picture so soon after it came: a second press within this was meant for the one before. */
+export const GLANCE_MS = 120;
+
+/** `work` has answer(kind, tags, pressedAt), command(name), and may have settled(detail), look(sample) and reached(). */
 export class Desk {
   tags = [];
   chosen = new Set();
   left = null; // images of this queue, where it is not simply all that are to label
   #standing = null;
+  #heard = new Set(); // answers that came too late, by their ids
   #reached = true;
   #signedOut = false;
   #late = [];
   #lastTap = 0;
+  #pressedAt = 0;
 
   constructor(work) {
     this.work = work;
@@ -76,7 +84,12 @@ export class Desk {
   stands(standing) {
     if (!standing) return;
     this.#standing = standing;
-    for (const { theirs } of standing.taken ?? []) {
+    const told = (standing.taken ?? []).slice(0, MOST_HEARD);
+    // the server tells it again until the page says that it has arrived
+    if (told.length) this.ask(`/api/standing?heard=${told.map(({ id }) => id).join()}`);
+    for (const { id, theirs } of told) {
+      if (this.#heard.has(id)) continue;
+      this.#heard.add(id);
       if (theirs) this.#tooLate({ theirs });
       else note(say("gone"), { tone: "warn", stays: true, close: say("close") });
     }
@@ -146,6 +159,10 @@ export class Desk {
     else if (entry.what === "answer" && status >= 400) {
       const text = status === 404 ? say("gone") : say("refused", { why: fields.message ?? status });
       note(text, { tone: "warn", stays: true, close: say("close") });
+    } else if (entry.what === "undo" && (status >= 400 || fields.outcome === "nothing")) {
+      const text = status === 422 ? say("refused", { why: fields.message ?? status }) : say("nothing_undone");
+      announce(text);
+      note(text, { tone: "warn", close: say("close") });
     }
   }
 
@@ -185,21 +202,36 @@ export class Desk {
   }
 
   #key(event) {
-    const asked = meaning(event, this.tags);
+    // held down on a button, Enter would press it again and again
+    if (event.key === "Enter" && event.repeat && event.target.closest?.(BUTTONS)) event.preventDefault();
+    const asked = meaning(event, this.tags, this.chosen.size > 0);
     if (!asked) return;
+    this.#pressedAt = event.timeStamp;
     if (asked.tag !== undefined) this.#tag(asked.tag, asked.more);
     else if (!this.#command(asked.command, event)) return;
     event.preventDefault();
   }
 
   #click(event) {
-    const button = event.target.closest("button[data-tag], button[data-command]");
+    const button = event.target.closest(BUTTONS);
     if (!button) return;
-    // a press of a key on the focused button has no pointer, and never bounces
-    if (event.detail > 0 && event.timeStamp - this.#lastTap < BOUNCE_MS) return;
-    this.#lastTap = event.timeStamp;
+    if (event.detail > 0) {
+      button.blur(); // else the next Enter or Space would press it again
+      if (this.#bounces(event, button)) return;
+    }
+    this.#pressedAt = event.timeStamp;
     if (button.dataset.tag !== undefined) this.#tag(button.dataset.tag, event.shiftKey);
     else this.#command(button.dataset.command, event);
+  }
+
+  // the second click of a double click is not meant for the next image; a key has no pointer and never bounces
+  #bounces(event, button) {
+    const soon = event.timeStamp - this.#lastTap < BOUNCE_MS;
+    this.#lastTap = event.timeStamp;
+    const leaves = button.dataset.tag !== undefined ? !event.shiftKey : ONCE.includes(button.dataset.command);
+    const twice = leaves && event.detail === 2;
+    if (twice) announce(say("too_quick"));
+    return soon || twice;
   }
 
   #tag(tag, more) {
@@ -228,11 +260,11 @@ export class Desk {
   }
 
   #answer(kind, tags) {
-    const pressed = [...document.querySelectorAll("button[data-tag], button[data-command]")].filter(
+    const pressed = [...document.querySelectorAll(BUTTONS)].filter(
       (button) => tags.includes(button.dataset.tag) || button.dataset.command === kind,
     );
+    if (!this.work.answer(kind, tags, this.#pressedAt)) return;
     this.#choose([]);
-    if (!this.work.answer(kind, tags)) return;
     for (const button of pressed) {
       button.classList.add("pressed");
       setTimeout(() => button.classList.remove("pressed"), 150);
@@ -252,12 +284,13 @@ export class Desk {
   async #named(event) {
     if (event.submitter?.value === "cancel") return;
     event.preventDefault();
-    const name = element("naming-name").value.trim();
+    const name = element("naming-name").value.trim().replace(/\s+/gu, " "); // as the server writes it
     if (!name) return;
     const trouble = await this.#addTag(name);
     element("naming-trouble").textContent = trouble;
     if (trouble || !element("naming").open) return;
     element("naming").close();
+    this.#pressedAt = performance.now();
     this.#answer("tag", [name]);
   }
 

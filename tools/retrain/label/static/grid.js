@@ -1,6 +1,6 @@
 // Many at once: images that look alike, labelled with one key; the odd ones are taken out first.
 
-import { Desk, element, inWords } from "./desk.js";
+import { Desk, element, GLANCE_MS, inWords } from "./desk.js";
 import { announce } from "./notices.js";
 import { post } from "./server.js";
 import { percent, say } from "./words.js";
@@ -33,7 +33,7 @@ const watcher = new IntersectionObserver(
 );
 const desk = new Desk({ answer, command, settled, reached: ask });
 
-function answer(kind, tags) {
+function answer(kind, tags, pressedAt) {
   const picked = all().filter((tile) => isPicked(tile) && !(tile.sample.broken && kind === "tag"));
   if (!picked.length) return hint(all().length ? "none_picked" : "nothing_here");
   // nobody answers for what has not been on the screen
@@ -43,6 +43,7 @@ function answer(kind, tags) {
     return hint("look_below");
   }
   if (!picked.every(isLoaded)) return hint("still_loading");
+  if (pressedAt - shownAt < GLANCE_MS) return hint("too_quick");
   const ms = Math.round((performance.now() - shownAt) / picked.length);
   const what = inWords(kind, tags);
   const done = picked.map((tile) => {

@@ -7,23 +7,27 @@ const COMMANDS = {
 
 /**
  * What a key press asks for: {command}, {tag, more} or null. `more` is true with Shift: another tag comes as well.
+ * Enter presses the button it is on, but sends where tags are `chosen`.
  * Keys typed into a field, held down, or meant for the browser ask for nothing.
  */
-export function meaning(event, tags) {
+export function meaning(event, tags, chosen = false) {
   if (event.defaultPrevented || event.repeat || event.ctrlKey || event.metaKey || event.altKey || event.isComposing) {
     return null;
   }
   if (document.querySelector("dialog[open]") || writes(event.target)) return null;
-  if (event.key === "Enter" && event.target.closest?.("button, a, summary")) return null;
+  if (event.key === "Enter" && event.target.closest?.("button, a, summary")) {
+    return chosen && !event.shiftKey && event.target.closest("button[data-tag]") ? { command: "send" } : null;
+  }
   const tag = tags.find((one) => one.key && pressed(event).includes(one.key));
   if (tag) return { tag: tag.tag, more: event.shiftKey };
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   return key in COMMANDS ? { command: COMMANDS[key] } : null;
 }
 
-// a digit with Shift, and one on a French keyboard without, is another character; the key's place tells
+// a digit with Shift, and one on a French keyboard without, is another character; the key's place tells. Beside them a
+// key of digits may be an arrow instead
 function pressed(event) {
-  const digit = /^(?:Digit|Numpad)(\d)$/.exec(event.code ?? "")?.[1];
+  const digit = /^Digit(\d)$/.exec(event.code ?? "")?.[1];
   return digit ? [digit] : [event.key.toLowerCase()];
 }
 

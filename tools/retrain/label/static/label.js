@@ -1,6 +1,6 @@
 // One image at a time. The next ones are fetched and decoded ahead, so that a press shows the next at once.
 
-import { Desk, element, inWords } from "./desk.js";
+import { Desk, element, GLANCE_MS, inWords } from "./desk.js";
 import { announce, note } from "./notices.js";
 import { Away, post, SignedOut } from "./server.js";
 import { Sheet, widthFor } from "./sheet.js";
@@ -24,9 +24,9 @@ let later = 0;
 const desk = new Desk({ answer, command, settled, look, reached });
 const view = new View(element("pane"), element("frames"), { swiped, zoomed });
 
-function answer(kind, tags) {
+function answer(kind, tags, pressedAt) {
   const began = performance.now();
-  const hindrance = hinders(kind);
+  const hindrance = hinders(kind, pressedAt);
   if (hindrance) {
     announce(say(hindrance));
     return false;
@@ -43,10 +43,11 @@ function answer(kind, tags) {
 }
 
 // nobody answers for what they have not seen
-function hinders(kind) {
+function hinders(kind, pressedAt) {
   if (!current) return "nothing_here";
   if (current.state === "loading") return "still_loading";
   if (current.state === "broken") return "no_picture";
+  if (pressedAt - shownAt < GLANCE_MS) return "too_quick";
   return current.sample.broken && kind === "tag" ? "damaged" : "";
 }
 

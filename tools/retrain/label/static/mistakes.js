@@ -1,6 +1,6 @@
 // Labels that a model doubts, one after the other: k keeps the label, m takes the model's, a tag's key says another.
 
-import { Desk, element, inWords } from "./desk.js";
+import { Desk, element, GLANCE_MS, inWords } from "./desk.js";
 import { announce } from "./notices.js";
 import { Sheet, widthFor } from "./sheet.js";
 import { View } from "./view.js";
@@ -38,6 +38,10 @@ document.addEventListener("keydown", (event) => {
 function answer(kind, tags) {
   if (!current || current.state === "loading") {
     announce(say(current ? "still_loading" : "nothing_here"));
+    return false;
+  }
+  if (performance.now() - shownAt < GLANCE_MS) {
+    announce(say("too_quick"));
     return false;
   }
   const { key, asked, seen } = current.sample;

@@ -6,7 +6,9 @@ import { Away, post, SignedOut } from "./server.js";
 const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 10000;
 const MOST_AT_ONCE = 50;
-const MOST_TRIES = 8; // of an answer to an image that the server does not list yet
+
+/** The server does not know the image yet, for it is still listing the container: ask again, in the same order. */
+class NotListed extends Away {}
 
 /** Events: `changed`; `away` and `back`; `out` (signed out); `settled` with {entry, status, fields}, once an entry. */
 export class Outbox extends EventTarget {
@@ -20,9 +22,10 @@ export class Outbox extends EventTarget {
   /** What `person` has not sent yet; another person's entries stay for when that person is back. */
   constructor(person, storage = localStorage) {
     super();
-    this.prefix = `ripeloop/${person}/`;
+    this.prefix = `ripeloop/${encodeURIComponent(person)}/`; // a name may have a / of its own
     this.storage = storage;
-    for (const place of Object.keys(storage).filter((name) => name.startsWith(this.prefix)).sort()) {
+    const mine = (name) => name.startsWith(this.prefix) && !name.slice(this.prefix.length).includes("/");
+    for (const place of Object.keys(storage).filter(mine).sort()) {
       const entry = parsed(storage.getItem(place));
       if (entry) this.#entries.push({ ...entry, place });
     }
@@ -90,8 +93,10 @@ export class Outbox extends EventTarget {
         } catch (error) {
           if (error instanceof SignedOut) return this.#tell("out");
           if (!(error instanceof Away)) throw error;
-          if (!this.#away) this.#tell("away");
-          this.#away = true;
+          if (!(error instanceof NotListed)) {
+            if (!this.#away) this.#tell("away");
+            this.#away = true;
+          }
           await this.#wait();
         }
       }
@@ -112,6 +117,7 @@ export class Outbox extends EventTarget {
     const [first] = batch;
     if (batch.length === 1) {
       const { status, fields } = await post(`/api/${first.what}`, first.body);
+      if (isLater(status, fields)) throw new NotListed(first.body.key);
       return this.#settle(first, status, fields);
     }
     const { status, fields } = await post("/api/answers", { answers: batch.map((entry) => entry.body) });
@@ -120,15 +126,15 @@ export class Outbox extends EventTarget {
       return;
     }
     const { outcomes, standing } = fields;
-    batch.forEach((entry, nth) => this.#settle(entry, outcomes[nth].status, { standing, ...outcomes[nth] }));
+    const later = (nth) => isLater(outcomes[nth].status, outcomes[nth]);
+    batch.forEach((entry, nth) => {
+      if (!later(nth)) this.#settle(entry, outcomes[nth].status, { standing, ...outcomes[nth] });
+    });
+    const waits = batch.find((_, nth) => later(nth));
+    if (waits) throw new NotListed(waits.body.key);
   }
 
   #settle(entry, status, fields) {
-    if (status === 404 && fields.later && (entry.tries = (entry.tries ?? 0) + 1) < MOST_TRIES) {
-      this.#entries.push(...this.#entries.splice(this.#entries.indexOf(entry), 1));
-      if (this.#entries.length === 1) throw new Away("not listed yet");
-      return;
-    }
     this.#entries = this.#entries.filter((one) => one !== entry);
     this.storage.removeItem(entry.place);
     this.#tell("settled", { entry, status, fields });
@@ -154,6 +160,10 @@ export class Outbox extends EventTarget {
   #tell(name, detail) {
     this.dispatchEvent(new CustomEvent(name, { detail }));
   }
+}
+
+function isLater(status, fields) {
+  return status === 404 && fields.later === true;
 }
 
 // crypto.randomUUID is there on https alone; a factory's page may be plain http

@@ -11,10 +11,10 @@ from retrain.customvision import CustomVision, NewImage, Taken
 from retrain.data.dataset import Tag
 from retrain.data.transfer import in_turn
 from retrain.turn.tag import sending
-from retrain.turn.tag.deciding import NEVER, Project, Step
+from retrain.turn.tag.deciding import MAX_IMAGE_BYTES, NEVER, Project, Step
 from retrain.turn.tag.facts import Fact
-from retrain.turn.tag.marking import at_once, looked_at, mark, patiently
-from retrain.turn.tag.sending import BATCH, DUPLICATE, OK
+from retrain.turn.tag.marking import at_once, mark, patiently
+from retrain.turn.tag.sending import BATCH, DUPLICATE, NOT_REMOVED, OK
 from retrain.turn.tag.tagged import NEGATIVE, Problem
 from retrain.turn.tag.there import Held, There
 from retrain.turn.tag.use import TRAINING, Use
@@ -73,6 +73,42 @@ class Acting:
     async def mark(self, steps: Sequence[Step], told: Told) -> int:
         """Say on the blobs what their samples are for; how many were marked."""
         return await self._in_chunks(steps, MARKS_AT_ONCE * 4, told, self._marked)
+
+    async def clear(self) -> None:
+        """Delete what was left of asking; what cannot be deleted has no tags, and nothing learns from it."""
+        for start in range(0, len(self._there.left), BATCH):
+            some = self._there.left[start : start + BATCH]
+            await asyncio.to_thread(sending.delete, self._service, self.project.id, some)
+
+    async def hold(self, steps: Sequence[Step], told: Told) -> int:
+        """Say on the blobs that their samples are held out; how many are.
+
+        One that the project has already, put there by somebody without a word of which image it is, is for training.
+        """
+        held = done = 0
+        for batch in sending.batches(steps):
+            there = await self._asked([step for step in batch if self._may_be_there(step)])
+            learned = [(step, one) for step, one in there if one.status == DUPLICATE]
+            unknown = {step.fact.id for step, one in there if one.status not in (OK, DUPLICATE)}
+            await self._marked([replace(step, use=Use(TRAINING, self.project.id, one.id)) for step, one in learned])
+            await self._described(learned)
+            unfit = unknown | {step.fact.id for step, _ in learned}
+            held += await self._marked([step for step in batch if step.fact.id not in unfit])
+            done += len(batch)
+            told(done)
+        return held
+
+    async def find(self, steps: Sequence[Step], told: Told) -> int:
+        """Remove what a killed sending left in the project of samples that are not to be there; how many were there."""
+        removed = done = 0
+        for batch in sending.batches(steps):
+            there = await self._asked(batch)
+            ours = [replace(step, held=Held(one.id, frozenset())) for step, one in there if one.status == DUPLICATE]
+            removed += await self._removed(ours)
+            await self._marked([step for step, one in there if one.status == OK])
+            done += len(batch)
+            told(done)
+        return removed
 
     async def remove(self, steps: Sequence[Step], told: Told) -> int:
         """Delete the samples' images from the project, then say so; how many were deleted."""
@@ -151,6 +187,30 @@ class Acting:
         await self._marked([step for image, step in images.items() if image not in failed])
         return len(images) - len(failed)
 
+    def _may_be_there(self, step: Step) -> bool:
+        """Before the first mark, where some image of the project could be this one."""
+        return self._there.strangers and step.fact.use is None and step.fact.size <= MAX_IMAGE_BYTES
+
+    async def _asked(self, steps: Sequence[Step]) -> list[tuple[Step, Taken]]:
+        """Whether the project has each of these, as `sending.ask` says; what cannot be known is told."""
+        images = await at_once([self._image(step) for step in steps])
+        known = [
+            (step, NewImage(step.fact.id, image))
+            for step, image in zip(steps, images, strict=True)
+            if image is not None
+        ]
+        if not known:
+            return []
+        new = [one for _, one in known]
+        answers = await asyncio.to_thread(sending.ask, self._service, self.project.id, new)
+        found = [(step, answer) for (step, _), answer in zip(known, answers, strict=True)]
+        for step, answer in found:
+            if answer.status not in (OK, DUPLICATE):
+                why = "it was sent to see whether the project has it, and is not deleted yet"
+                why = why if answer.status == NOT_REMOVED else sending.why(answer.status)
+                self.tell(step, answer.status, why, again=True)
+        return found
+
     async def _sent(self, batch: Sequence[Step]) -> tuple[int, bool]:
         """How many came, and whether it is worth sending more."""
         ready = [step for step in await at_once([self._ready(step) for step in batch]) if step is not None]
@@ -177,10 +237,9 @@ class Acting:
 
         Whatever happens from here on, a larger share tomorrow cannot make it part of the holdout.
         """
-        if step.fact.use is not None:
-            fresh: Fact | Refused | None = await looked_at(self._blobs, step.fact.names)
-        else:
-            fresh = await self._mark(replace(step, use=Use(TRAINING, self.project.id)))
+        assert step.use is not None  # noqa: S101 - nothing is decided to be sent without
+        # with its tags, without an image: from now on it may be in the project, and only this says so
+        fresh = await self._mark(replace(step, use=Use(TRAINING, self.project.id, tags=step.use.tags)))
         if isinstance(fresh, Refused):
             self.tell(step, "NotMarked", str(fresh), again=True)
             return None

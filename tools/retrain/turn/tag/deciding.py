@@ -11,6 +11,8 @@ from retrain.turn.tag.there import Held, There
 from retrain.turn.tag.use import HOLDOUT, TRAINING, Use
 
 NOTHING, HOLD, MARK, SEND, RETAG, REMOVE = "nothing", "hold", "mark", "send", "retag", "remove"
+FIND = "find"
+"""A sending that was killed may have left its image there, where no id tells of it: find and remove it."""
 
 MAX_IMAGE_BYTES = 6 * 1024 * 1024
 """What the service takes; larger images are refused, for a smaller copy would not be the image the device saw."""
@@ -48,13 +50,13 @@ def step_for(fact: Fact, there: There, project: Project, share: float) -> Step:
     """The one step to take, whatever was done before or left half done."""
     held = _image_of(fact, there, project)
     if not fact.labelled:
-        return _without(fact, held, project)
+        return _without(fact, held, project, there)
     wanted = fact.wanted(project.negative)
     if is_held(fact) or (fact.use is None and held is None and is_held_out(fact.id, share)):
         return _held_out(fact, held, wanted)
     if len(wanted) > 1 and not project.multilabel:
         why = f"it shows {len(wanted)} tags and the project takes one an image: use a multilabel project"
-        gone = _without(fact, held, project)
+        gone = _without(fact, held, project, there)
         return Step(gone.do, fact, gone.use, held, "TooManyTags", why)
     if held is None:
         return _absent(fact, project, wanted)
@@ -68,14 +70,17 @@ def _image_of(fact: Fact, there: There, project: Project) -> Held | None:
     return there.of(fact.id, known)
 
 
-def _without(fact: Fact, held: Held | None, project: Project) -> Step:
+def _without(fact: Fact, held: Held | None, project: Project, there: There) -> Step:
     """No label: it leaves the project, unless somebody else put it there."""
     mine = held is not None and (held.sent or (fact.use is not None and fact.use.image == held.image))
     if mine:
         kind = fact.use.kind if fact.use else TRAINING
         return Step(REMOVE, fact, Use(kind, project.id), held)
-    stale = fact.use is not None and fact.use.project == project.id and bool(fact.use.image)
-    return Step(MARK, fact, Use(TRAINING, project.id)) if stale else Step(NOTHING, fact)
+    use = fact.use
+    if use is None or use.project != project.id or not (use.image or (use.tags and not use.refused)):
+        return Step(NOTHING, fact)
+    on_its_way = held is None and not use.image and there.strangers
+    return Step(FIND if on_its_way else MARK, fact, Use(TRAINING, project.id))
 
 
 def _held_out(fact: Fact, held: Held | None, wanted: tuple[str, ...]) -> Step:

@@ -155,7 +155,7 @@ def _files(folder: Path, ours: set[str]) -> dict[str, list[Path]]:
     """The files of ours that are there, by their ids; what killed writers left of them half written goes."""
     for path in (*folder.glob("*.tmp"), *folder.glob("*/*.tmp")):
         whole = _UNFINISHED.fullmatch(path.relative_to(folder).as_posix())
-        if whole and (whole[1] in ours or whole[1] == MANIFEST):
+        if whole and (whole[1] in ours or whole[1] == MANIFEST) and path.is_file():
             path.unlink(missing_ok=True)
     found: dict[str, list[Path]] = {}
     for path in (folder / file for file in sorted(ours)):

@@ -31,13 +31,6 @@ async def mark(blobs: Blobs, fact: Fact, use: Use) -> Fact | None:
     return merged(found) if found else None
 
 
-async def looked_at(blobs: Blobs, names: Sequence[str]) -> Fact | None:
-    """The sample as it is now; None where it is gone."""
-    fresh = [await _head(blobs, name) for name in names]
-    found = [one[0] for one in fresh if one is not None]
-    return merged(found) if found else None
-
-
 async def patiently(call: Callable[[], Awaitable[Answer]]) -> Answer:
     """The call's answer; tried again while the store is away, then raises Offline."""
     for nth in range(TRIES - 1):

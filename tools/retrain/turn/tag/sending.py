@@ -9,7 +9,7 @@ from retrain.customvision import CustomVision, NewImage, Taken
 from retrain.data.dataset import Record
 from retrain.turn.tag.deciding import NEVER, Step
 from retrain.turn.tag.facts import Fact
-from retrain.turn.tag.there import SENT
+from retrain.turn.tag.there import ASKED, SENT
 from ripeloop.errors import Denied, NotFound, Refused
 
 BATCH = 64
@@ -17,6 +17,7 @@ BATCH_BYTES = 20 * 1024 * 1024 * 3 // 4  # they travel as Base64
 UNTAG_TAGS = 20
 
 OK, DUPLICATE = "OK", "OKDuplicate"
+NOT_REMOVED = "NotRemoved"
 FULL = "ErrorLimitExceed"
 OTHER_TAGS = frozenset({"ErrorTagLimitExceed", "ErrorNegativeAndRegularTagOnSameImage"})
 """Perhaps the service has the image already, with tags that do not go with ours."""
@@ -67,21 +68,41 @@ def record_of(fact: Fact) -> Record:
     return Record(id=fact.id, metadata={name: word for name, word in words.items() if word})
 
 
-def upload(service: CustomVision, project: str, images: Sequence[NewImage]) -> list[Taken]:
+def upload(
+    service: CustomVision, project: str, images: Sequence[NewImage], metadata: Mapping[str, str] | None = None
+) -> list[Taken]:
     """What became of each image. One that the service cannot even read stops no other. Raises Offline, Denied."""
     try:
-        taken = service.add_all(project, images)
+        taken = service.add_all(project, images, metadata)
     except (Denied, NotFound):
         raise
     except Refused as error:
         if len(images) == 1:
             return [Taken(str(error))]
         half = len(images) // 2
-        return upload(service, project, images[:half]) + upload(service, project, images[half:])
+        halves = (images[:half], images[half:])
+        return [one for some in halves for one in upload(service, project, some, metadata)]
     return [
         _without_tags(service, project, image, one) if one.status in OTHER_TAGS else one
         for image, one in zip(images, taken, strict=True)
     ]
+
+
+def ask(service: CustomVision, project: str, images: Sequence[NewImage]) -> list[Taken]:
+    """Whether the project has these images, given without tags; it has no more of them afterwards.
+
+    `DUPLICATE`, with the id there: it has; `OK`: it lacks the image or never takes it; another status: nobody knows.
+    Raises Offline, Denied.
+    """
+    taken = upload(service, project, images, {ASKED: "1"})
+    new = [one.id for one in taken if one.status == OK]
+    failed = delete(service, project, new) if new else {}
+    return [
+        Taken(NOT_REMOVED, one.id) if one.id in failed
+        else Taken(OK) if one.id in new or one.status in NEVER
+        else one
+        for one in taken
+    ]  # fmt: skip
 
 
 def retag(
@@ -122,7 +143,7 @@ def delete(service: CustomVision, project: str, images: Sequence[str]) -> dict[s
 
 def _without_tags(service: CustomVision, project: str, image: NewImage, taken: Taken) -> Taken:
     """The image as the service has it already; one that is new is too much with its tags, and goes again."""
-    (again,) = service.add_all(project, [NewImage(image.name, image.data)])
+    (again,) = service.add_all(project, [NewImage(image.name, image.data)], {ASKED: "1"})
     if again.status == OK:
         service.delete(project, [again.id])
     return again if again.status == DUPLICATE else taken

@@ -27,8 +27,8 @@ from retrain.turn.train.training import find_project
 from ripeloop.blobs import open_blobs
 from ripeloop.errors import NotFound
 
-ENDS = "Ends with 0: the project holds what the labels say; 1: something was refused, and is named; 2: wrong usage or \
-settings; 3: the service or the storage cannot be reached. Do the same again to go on where it ended."
+ENDS = "Ends with 0: the project holds what the labels say; 1: something was refused, and is named; 2: wrong usage, \
+settings, project or key; 3: the service or the storage cannot be reached. Do the same again to go on where it ended."
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ def _project(service: CustomVision, settings: TagSettings) -> str:
         return find_project(service, settings.project)
     except NotFound as error:
         if not settings.create:
-            raise NotFound(f"{error}, or make it with --create") from error
+            raise NotFound(f"{error}, or make it with --create", kind=error.kind) from error
         return service.create(About(name=settings.project))
 
 

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from retrain.customvision import CustomVision
 from retrain.labels import JUNK, UNSURE
 from retrain.turn.tag.acting import Acting
-from retrain.turn.tag.deciding import HOLD, MARK, NOTHING, REMOVE, RETAG, SEND, Project, Step, step_for
+from retrain.turn.tag.deciding import FIND, HOLD, MARK, NOTHING, REMOVE, RETAG, SEND, Project, Step, step_for
 from retrain.turn.tag.facts import DISPUTED, OPEN, Fact, is_held, merged
 from retrain.turn.tag.tagged import NEGATIVE, Tagged
 from retrain.turn.tag.there import There
@@ -57,6 +57,7 @@ async def tag(
     negative = next((one.name for one in about.tags if one.kind == NEGATIVE), NEGATIVE)
     known = Project(project, about.multilabel, {one.name: one.id for one in about.tags}, negative)
     acting = Acting(blobs, service, known, there, lambda: format_time(now()))
+    await acting.clear()
     seen("looking at the samples", 0, 0)
     standing = _Standing()
     facts = await _facts(blobs, there, standing)
@@ -145,9 +146,10 @@ async def _facts(blobs: Blobs, there: There, standing: _Standing) -> list[Fact]:
 
 async def _act(acting: Acting, todo: Sequence[Step], done: Counter[str], seen: Seen) -> None:
     """The holdout first: whatever happens later, it is decided. Then what must not be trained on leaves."""
-    steps = {do: [step for step in todo if step.do == do] for do in (HOLD, REMOVE, RETAG, SEND, MARK)}
-    done[HOLD] += await acting.mark(steps[HOLD], _told(seen, "holding out", steps[HOLD]))
+    steps = {do: [step for step in todo if step.do == do] for do in (HOLD, REMOVE, FIND, RETAG, SEND, MARK)}
+    done[HOLD] += await acting.hold(steps[HOLD], _told(seen, "holding out", steps[HOLD]))
     done[REMOVE] += await acting.remove(steps[REMOVE], _told(seen, "removing", steps[REMOVE]))
+    done[REMOVE] += await acting.find(steps[FIND], _told(seen, "finding", steps[FIND]))
     retagging, sending = [await acting.with_tags(steps[do]) for do in (RETAG, SEND)]
     done[RETAG] += await acting.retag(retagging, _told(seen, "tagging anew", retagging))
     done[SEND] += await acting.send(sending, _told(seen, "sending", sending))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,6 +11,11 @@ from retrain.customvision import Kept
 
 SENT = "reason"
 """A pair of metadata that every image sent from the samples has, and no image that came from elsewhere."""
+
+ASKED = "asked"
+"""A pair of metadata of an image that was sent only to learn whether it was there: killed then, it was left behind."""
+
+_ID = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +28,22 @@ class Held:
 
 
 class There:
-    """The images of one project: listed once, then kept in step with what is done."""
+    """The images of one project: listed once, then kept in step with what is done.
+
+    `strangers`: some do not tell which image they are; any sample may be one of them. `left`: what asking left behind.
+    """
 
     def __init__(self, images: Iterable[Kept] = ()) -> None:
         self._by_image: dict[str, Held] = {}
         self._by_sample: dict[str, str] = {}
+        self.strangers = False
+        self.left: list[str] = []
         sets: dict[frozenset[str], frozenset[str]] = {}
         for kept in images:
+            if ASKED in kept.record.metadata and not kept.tag_ids and not kept.record.id:
+                self.left.append(kept.id)
+                continue
+            self.strangers |= _ID.fullmatch(kept.record.id) is None
             ids = frozenset(map(sys.intern, kept.tag_ids))
             held = Held(kept.id, sets.setdefault(ids, ids), SENT in kept.record.metadata)
             self._by_image[kept.id] = held

@@ -53,7 +53,7 @@ class ExportSettings:
 @click.option("--again", is_flag=True, envvar="RIPELOOP_EXPORT_AGAIN", show_envvar=True,
               help="Ask the service once more for an export that failed.")  # fmt: skip
 @click.option("--wait-minutes", default=60.0, type=click.FloatRange(0), envvar="RIPELOOP_EXPORT_WAIT_MINUTES",
-              show_envvar=True, help="Wait for so many minutes.")  # fmt: skip
+              show_envvar=True, help="Wait for an export for so many minutes.")  # fmt: skip
 @json_option
 def export_command(
     endpoint: str, training_key: str, project: str, iteration: UUID, out: Path, int8: bool, again: bool,

@@ -70,20 +70,21 @@ async def fetch_export(
     *,
     int8: bool = False,
     again: bool = False,
+    replace: bool = False,
     told: Told = _nobody,
     pace: Pace = HOUR,
 ) -> Fetched:
     """Export the iteration as ONNX, unless it is exported, and fetch the zip to `out`: whole and right, or not at all.
 
-    `int8`: in 8 bits, which only our own trainer can. `again`: ask once more for one that failed. Killed and called
-    again, this goes on where it was.
+    `int8`: in 8 bits, which only our own trainer can. `again`: ask once more for one that failed. `replace`: another
+    file at `out` gives way. Killed and called again, this goes on where it was.
 
     Raises Refused, with the kind ExportFailed where the service could not make it; BadModel for a damaged export,
     SettingsError where `out` is another file, Unfinished where it lasts too long, NotFound, Offline, OSError.
     """
     wanted = _Wanted(project, iteration, INT8 if int8 else "")
     partial = out.with_name(f".{out.name}.{iteration}{wanted.flavour}.partial")
-    if await asyncio.to_thread(_is_there, out, wanted):
+    if await asyncio.to_thread(_is_there, out, wanted, replace):
         await asyncio.to_thread(fetch.discard, partial)
         return Fetched(out, iteration, wanted.flavour, already=True)
     async with at_most(pace, wanted.words):
@@ -96,8 +97,8 @@ async def fetch_export(
     return Fetched(out, iteration, wanted.flavour)
 
 
-def _is_there(out: Path, wanted: _Wanted) -> bool:
-    """Whether `out` is that export already. Raises SettingsError where it is something else."""
+def _is_there(out: Path, wanted: _Wanted, replace: bool) -> bool:
+    """Whether `out` is that export already. Raises SettingsError where it is something else that is to stay."""
     if not out.parent.is_dir():
         raise SettingsError(f"there is no folder {out.parent} to write {out.name} to: make it, or say another place")
     if not out.exists():
@@ -105,6 +106,8 @@ def _is_there(out: Path, wanted: _Wanted) -> bool:
     try:
         _check(out, wanted)
     except BadModel as error:
+        if replace:
+            return False
         raise SettingsError(
             f"{out} is there and is not {wanted.words} ({error}): move it, or write elsewhere"
         ) from error

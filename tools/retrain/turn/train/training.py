@@ -21,6 +21,7 @@ TRIES = 5
 SAY_SECONDS = 300.0
 
 _NOT_NEEDED = ("BadRequestTrainingNotNeeded", "BadRequestTrainingNotNeededButTrainingPipelineUpdated")
+NO_ITERATION = "NotFoundIteration"
 _BUSY = "BadRequestTrainingAlreadyInProgress"
 
 Told = Callable[[Iteration, float], None]
@@ -47,7 +48,8 @@ def find_project(service: CustomVision, name_or_id: str) -> str:
     except ValueError:
         found = service.projects(name_or_id)
     if not found:
-        raise NotFound(f"the service has no project called {name_or_id!r}: look for a typing error, or give its id")
+        words = f"the service has no project called {name_or_id!r}: look for a typing error, or give its id"
+        raise NotFound(words, kind="project")
     if len(found) > 1:
         raise Refused(f"there are {len(found)} projects called {name_or_id!r}: say which by its id")
     return found[0]
@@ -126,7 +128,7 @@ async def _remembered(service: CustomVision, project: str, id_: str) -> Iteratio
     try:
         return await asyncio.to_thread(service.iteration, project, id_)
     except NotFound as error:
-        if error.kind == "NotFoundIteration":
+        if error.kind == NO_ITERATION:
             log.warning("iteration %s, begun earlier, is no longer there: training again", id_)
             return None
         raise
