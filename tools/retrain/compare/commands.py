@@ -1,7 +1,5 @@
 """The command that compares a classifier nearby with the cloud's endpoint."""
 
-
-
 from __future__ import annotations
 
 import json
