@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,7 @@ def run(tmp_path: Path, endpoint: str, *words: str, key: str = KEY) -> tuple[Res
     return ended, json.loads(ended.stdout)
 
 
-@pytest.mark.parametrize("project", ["fruit", str(uuid.uuid4())])
+@pytest.mark.parametrize("project", ["fruit", "3fac039f-2ee6-4d9f-9ae1-45eee85e6ae9"])
 def test_a_project_that_is_not_there_is_a_wrong_setting(running: Service, tmp_path: Path, project: str) -> None:
     ended, document = run(tmp_path, running.url, "--project", project)
     assert (ended.exit_code, document["exit"]) == (2, 2)
@@ -63,7 +62,7 @@ def test_a_data_set_that_may_not_be_read_ends_alike(running: Service, tmp_path: 
         "--endpoint",
         running.url,
         "--project",
-        str(uuid.uuid4()),
+        "0b6a7a55-5c1f-4d0e-9a6b-0c1d2e3f4a5b",
         "--to",
         str(tmp_path / "d"),
     )
