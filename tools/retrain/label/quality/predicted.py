@@ -41,12 +41,19 @@ class Predicted:
         self._lock = threading.Lock()
         try:
             self._db = sqlite3.connect(path, timeout=_WAIT, check_same_thread=False, isolation_level=None)
+            self._begin()
+        except sqlite3.Error as error:
+            raise SettingsError(f"{path} cannot keep what the model says ({error}); delete it, or make room") from error
+
+    def _begin(self) -> None:
+        try:
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
             self._db.execute("CREATE TABLE IF NOT EXISTS predicted (model TEXT, image TEXT, said TEXT NOT NULL, "
                              "PRIMARY KEY (model, image)) WITHOUT ROWID")  # fmt: skip
-        except sqlite3.Error as error:
-            raise SettingsError(f"{path} cannot keep what the model says ({error}); delete it, or make room") from error
+        except sqlite3.Error:
+            self._db.close()
+            raise
 
     def __enter__(self) -> Predicted:
         return self
