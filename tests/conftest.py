@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-pytest_plugins = ["azurite", "desks", "edge", "hubs", "program", "rollouts", "sampling", "serving"]
+pytest_plugins = ["azurite", "desks", "edge", "hubs", "program", "rollouts", "sampling", "serving", "trainers"]
 
 SERVERS = {"azurite_cloud", "azurite_device", "chromium", "edge", "edge_factory"}
 PROGRAMS = {

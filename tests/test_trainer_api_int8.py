@@ -7,7 +7,6 @@ import json
 import sqlite3
 import time
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,24 +18,7 @@ from classifier.models.model import Model, load
 from demo.bananas import picture
 from trainer.learning.cache import FILE
 from trainer.learning.int8 import FILE as BACKBONE
-from trainerservice import COMPACT, INT8, Service, exported, service, trained, training_client, upload
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("trainer")
-
-
-@pytest.fixture(scope="module")
-def running(folder: Path) -> Iterator[Service]:
-    with service(folder) as one:
-        yield one
-
-
-@pytest.fixture(scope="module")
-def sdk(running: Service) -> Iterator[Sdk]:
-    with training_client(running.url) as client:
-        yield client
+from trainerservice import COMPACT, INT8, exported, trained, upload
 
 
 def fruit(sdk: Sdk, name: str) -> tuple[str, str, list[str]]:
@@ -59,9 +41,9 @@ def fetched(link: str, path: Path) -> Model:
     return load(path)
 
 
-def test_it_is_under_way_until_a_device_can_fetch_it(sdk: Sdk, folder: Path, tmp_path: Path) -> None:
+def test_it_is_under_way_until_a_device_can_fetch_it(sdk: Sdk, trainer_data: Path, tmp_path: Path) -> None:
     project, iteration, _ = fruit(sdk, "whole")
-    assert not (folder / "projects" / project / "features" / BACKBONE).exists(), (
+    assert not (trainer_data / "projects" / project / "features" / BACKBONE).exists(), (
         "a regular training does not pay for it"
     )
     asked = sdk.export_iteration(project, iteration, "ONNX", flavor=INT8)
@@ -86,9 +68,9 @@ def test_it_is_under_way_until_a_device_can_fetch_it(sdk: Sdk, folder: Path, tmp
     assert exported(sdk, project, iteration).status == "Done"
 
 
-def test_later_ones_keep_the_backbone_and_look_at_no_image_twice(sdk: Sdk, folder: Path) -> None:
+def test_later_ones_keep_the_backbone_and_look_at_no_image_twice(sdk: Sdk, trainer_data: Path) -> None:
     project, first, _ = fruit(sdk, "again")
-    features = folder / "projects" / project / "features"
+    features = trainer_data / "projects" / project / "features"
     sdk.export_iteration(project, first, "ONNX", flavor=INT8)
     assert exported(sdk, project, first).status == "Done"
     made, rows = (features / BACKBONE).stat().st_mtime_ns, kept(features)
@@ -99,11 +81,11 @@ def test_later_ones_keep_the_backbone_and_look_at_no_image_twice(sdk: Sdk, folde
 
 
 def test_it_is_learnt_from_deleted_images_that_the_iteration_keeps_and_refused_without_the_others(
-    sdk: Sdk, folder: Path
+    sdk: Sdk, trainer_data: Path
 ) -> None:
     project, iteration, images = fruit(sdk, "gone")
     second = trained(sdk, project, sdk.train_project(project, force_train=True).id).id
-    features = folder / "projects" / project / "features"
+    features = trainer_data / "projects" / project / "features"
     sdk.delete_images(project, images[:2])
     sdk.export_iteration(project, iteration, "ONNX", flavor=INT8)
     assert exported(sdk, project, iteration).status == "Done"

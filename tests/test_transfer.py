@@ -76,18 +76,6 @@ def known(records: Any) -> dict[str, Record]:
     return {record.id: record for record in records}
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with service(tmp_path_factory.mktemp("trainer")) as one:
-        yield one
-
-
-@pytest.fixture
-def cloud(running: Service) -> Iterator[CustomVision]:
-    with closing(CustomVision(running.url, KEY)) as one:
-        yield one
-
-
 @pytest.fixture
 def project(cloud: CustomVision, request: pytest.FixtureRequest) -> str:
     """A new project that holds the items."""

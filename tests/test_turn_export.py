@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -29,35 +28,12 @@ from ripeloop.errors import BadModel, NotFound, Offline, Refused, SettingsError,
 from trainer.state.exports import Exports
 from trainer.state.files import Files
 from trainer.state.store import Store
-from trainerservice import COMPACT, INT8, KEY, Service, service, trained, training_client, upload
+from trainerservice import COMPACT, INT8, KEY, Service, trained, upload
 
 GENERAL = "ee85a74c-405e-4adc-bb47-ffa8ca0c9f31"
 QUICK = Pace(0.05, 0.3, 60)
 ENVIRON = {"RIPELOOP_TRAINING_KEY": KEY}
 Fruit = tuple[str, str]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("trainer")
-
-
-@pytest.fixture(scope="module")
-def running(folder: Path) -> Iterator[Service]:
-    with service(folder) as one:
-        yield one
-
-
-@pytest.fixture(scope="module")
-def sdk(running: Service) -> Iterator[Sdk]:
-    with training_client(running.url) as client:
-        yield client
-
-
-@pytest.fixture
-def cloud(running: Service) -> Iterator[CustomVision]:
-    with closing(CustomVision(running.url, KEY)) as one:
-        yield one
 
 
 @pytest.fixture(scope="module")
@@ -227,9 +203,9 @@ def fail(fruit: Fruit, folder: Path) -> None:
 
 
 async def test_a_failed_export_is_an_error_until_it_is_asked_for_again(
-    cloud: CustomVision, fruit: Fruit, folder: Path, tmp_path: Path
+    cloud: CustomVision, fruit: Fruit, trainer_data: Path, tmp_path: Path
 ) -> None:
-    await asyncio.to_thread(fail, fruit, folder)
+    await asyncio.to_thread(fail, fruit, trainer_data)
     out = tmp_path / "8.zip"
     for _ in range(2):
         with pytest.raises(Refused, match=r"could not make .*--again") as caught:

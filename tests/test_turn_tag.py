@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncIterator, Iterator
-from contextlib import closing
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -24,22 +23,10 @@ from retrain.turn.tag.tagging import Plan, tag
 from retrain.turn.tag.use import HOLDOUT, TRAINING, Use
 from ripeloop.blobs import Blobs, FolderBlobs, open_blobs
 from ripeloop.prediction import image_id
-from trainerservice import KEY, Service, service
+from trainerservice import KEY, Service
 
 PLAN = Plan(SHARE)
 IN, OUT = numbers(held=False), numbers(held=True)
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with service(tmp_path_factory.mktemp("trainer")) as one:
-        yield one
-
-
-@pytest.fixture
-def cloud(running: Service) -> Iterator[CustomVision]:
-    with closing(CustomVision(running.url, KEY)) as one:
-        yield one
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +20,7 @@ from click.testing import CliRunner, Result
 from retrain.__main__ import main
 from retrain.ending import told
 from retrain.settings import json_option
-from trainerservice import KEY, Service, service
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with service(tmp_path_factory.mktemp("trainer")) as one:
-        yield one
+from trainerservice import KEY, Service
 
 
 def run(tmp_path: Path, endpoint: str, *words: str, key: str = KEY) -> tuple[Result, dict[str, Any]]:

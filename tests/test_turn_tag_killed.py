@@ -20,7 +20,7 @@ from retrain.turn.tag.there import ASKED
 from retrain.turn.tag.use import HOLDOUT, TRAINING, Use
 from ripeloop.blobs import FolderBlobs
 from ripeloop.prediction import image_id
-from trainerservice import KEY, Service, service
+from trainerservice import KEY, Service
 
 IN, OUT = numbers(held=False), numbers(held=True)
 MANY = 200
@@ -99,12 +99,6 @@ class Worlds:
         yield world
         self.service._client.delete_project(world.project)
         shutil.rmtree(self.folder / "samples")
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with service(tmp_path_factory.mktemp("trainer")) as one:
-        yield one
 
 
 @pytest.fixture

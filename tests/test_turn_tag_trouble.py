@@ -23,17 +23,11 @@ from retrain.turn.tag.use import Use
 from ripeloop.blobs import FolderBlobs
 from ripeloop.errors import Denied, Offline, Refused, SettingsError
 from ripeloop.prediction import image_id
-from trainerservice import KEY, Service, service
+from trainerservice import KEY, Service
 
 PLAN = Plan(SHARE)
 IN, OUT = numbers(held=False), numbers(held=True)
 TOO_LARGE = bytes(6 * 1024 * 1024 + 1)
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with service(tmp_path_factory.mktemp("trainer")) as one:
-        yield one
 
 
 @pytest.fixture

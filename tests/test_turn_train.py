@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -33,7 +32,7 @@ from trainer.state.files import Files
 from trainer.state.ledger import Ledger
 from trainer.state.ledger import Order as Asked
 from trainer.state.store import Store
-from trainerservice import COMPACT, KEY, Service, jpeg, service, trained, training_client, upload
+from trainerservice import COMPACT, KEY, Service, jpeg, trained, upload
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 QUICK = Pace(0.1, 0.3, 60)
@@ -95,29 +94,6 @@ def test_the_oldest_iteration_gives_way_and_none_that_somebody_needs() -> None:
         assert giving_way(everything, {needed[1].id}, 18) == [failed, free[-1], free[-2]]
     with pytest.raises(Refused, match="unpublish and delete one"):
         giving_way(everything, {one.id for one in everything})
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("trainer")
-
-
-@pytest.fixture(scope="module")
-def running(folder: Path) -> Iterator[Service]:
-    with service(folder) as one:
-        yield one
-
-
-@pytest.fixture(scope="module")
-def sdk(running: Service) -> Iterator[Sdk]:
-    with training_client(running.url) as client:
-        yield client
-
-
-@pytest.fixture
-def cloud(running: Service) -> Iterator[CustomVision]:
-    with closing(CustomVision(running.url, KEY)) as one:
-        yield one
 
 
 @pytest.fixture
@@ -272,11 +248,11 @@ async def test_waiting_has_an_end_and_goes_on_with_the_same_iteration(cloud: Cus
 
 
 async def test_a_failed_training_is_an_error_and_never_the_last_success(
-    cloud: CustomVision, sdk: Sdk, project: str, folder: Path
+    cloud: CustomVision, sdk: Sdk, project: str, trainer_data: Path
 ) -> None:
     known = (await train(cloud, project, pace=QUICK)).iteration.id
     image = one_more(sdk, project, 71)
-    Files(folder).image(project, image).write_bytes(b"the disk lost it")
+    Files(trainer_data).image(project, image).write_bytes(b"the disk lost it")
     began = list[str]()
     with pytest.raises(TrainingFailed, match=r"has failed: .*image") as caught:
         await train(cloud, project, began=began.append, pace=QUICK)
@@ -309,9 +285,9 @@ def fill(project: str, folder: Path) -> None:
 
 
 async def test_the_oldest_iteration_makes_room_for_the_twenty_first(
-    cloud: CustomVision, sdk: Sdk, project: str, folder: Path
+    cloud: CustomVision, sdk: Sdk, project: str, trainer_data: Path
 ) -> None:
-    await asyncio.to_thread(fill, project, folder)
+    await asyncio.to_thread(fill, project, trainer_data)
     oldest, second, *rest = (found.id for found in sorted(cloud.iterations(project), key=lambda one: one.created))
     with pytest.raises(Refused, match="20 of 20 iterations"):
         await train(cloud, project, Order(force=True), keep={oldest, second, *rest}, pace=QUICK)
