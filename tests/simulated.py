@@ -5,14 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
+from depot import packed
 from edge import Edge
 from retrain.devices.fleet import Fleet
+from retrain.release import Plan, release, ring
+from ripeloop.blobs import FolderBlobs
 
 ALL = "moduleId = 'classifier'"
 BULK = 100
+
+CANARY, EVERYBODY = ring("canary"), ring("all")
+LINES = ring("lines", {"lines": "deviceId != 'desk'"})
+QUICK = Plan(CANARY, EVERYBODY, wait=30, watch=0.2, poll=0.05, pace=0)
 
 Verdict = Callable[[str, str], tuple[str, str]]
 """What becomes of a version on a device: a state and a reason."""
@@ -109,3 +117,22 @@ async def simulated(edge: Edge, count: int, canaries: int, **how: Any) -> AsyncI
         finally:
             following.cancel()
             await asyncio.wait({following})
+
+
+def package(folder: Path, version: str) -> Path:
+    """A package of that version, made once."""
+    if not (folder / f"{version}.zip").exists():
+        packed(folder / f"{version}.zip", version)
+    return folder / f"{version}.zip"
+
+
+async def brought(devices: Simulated, store: FolderBlobs, folder: Path, version: str, **plan: Any) -> Any:
+    """What came of releasing that version."""
+    return await release(devices.fleet, store, package(folder, version), "", replace(QUICK, **plan))
+
+
+async def versions(devices: Simulated) -> dict[str, int]:
+    """How many devices want which version."""
+    twins = await devices.fleet.modules_where("moduleId = 'classifier'")
+    wanted = [twin.desired.get("model", {}).get("version", "") for twin in twins]
+    return {version: wanted.count(version) for version in sorted(set(wanted))}

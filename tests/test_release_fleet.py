@@ -6,24 +6,17 @@ import asyncio
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from depot import packed
 from edge import Edge, EdgeFactory, manifest
 from retrain.devices.fleet import Fleet
-from retrain.release import Board, Plan, release, ring, rollback
+from retrain.release import Board, release, rollback
 from retrain.release.board import ACTIVE
 from retrain.release.status import fleet_rows
 from ripeloop.blobs import FolderBlobs
 from ripeloop.errors import Changed, NotFound, Refused
-from simulated import Simulated, simulated
-
-CANARY = ring("canary")
-EVERYBODY = ring("all")
-LINES = ring("lines", {"lines": "deviceId != 'desk'"})
-QUICK = Plan(CANARY, EVERYBODY, wait=30, watch=0.2, poll=0.05, pace=0)
+from simulated import CANARY, EVERYBODY, LINES, QUICK, Simulated, brought, package, simulated, versions
 
 
 @pytest.fixture
@@ -37,23 +30,8 @@ def store(tmp_path: Path) -> FolderBlobs:
     return FolderBlobs(tmp_path / "models")
 
 
-def package(folder: Path, version: str) -> Path:
-    packed(folder / f"{version}.zip", version)
-    return folder / f"{version}.zip"
-
-
-async def brought(devices: Simulated, store: FolderBlobs, folder: Path, version: str, **plan: Any) -> Any:
-    return await release(devices.fleet, store, package(folder, version), "", replace(QUICK, **plan))
-
-
 async def configurations(devices: Simulated) -> list[str]:
     return [one["labels"]["version"] for one in await devices.fleet.configurations()]
-
-
-async def versions(devices: Simulated) -> dict[str, int]:
-    twins = await devices.fleet.modules_where("moduleId = 'classifier'")
-    wanted = [twin.desired.get("model", {}).get("version", "") for twin in twins]
-    return {version: wanted.count(version) for version in sorted(set(wanted))}
 
 
 async def test_a_thousand_devices_take_a_model_by_rings_and_their_status_takes_seconds(

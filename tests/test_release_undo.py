@@ -5,22 +5,16 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from depot import packed
 from edge import Edge, EdgeFactory, manifest
 from retrain.devices.fleet import Fleet
-from retrain.release import Board, Device, Plan, release, ring, rollback
+from retrain.release import Board, Device, release, rollback
 from retrain.release.journal import UNDONE, Attempt, Journal
 from ripeloop.blobs import FolderBlobs
 from ripeloop.errors import Offline, Refused
-from simulated import Simulated, simulated
-
-CANARY, EVERYBODY = ring("canary"), ring("all")
-LINES = ring("lines", {"lines": "deviceId != 'desk'"})
-QUICK = Plan(CANARY, EVERYBODY, wait=30, watch=0.2, poll=0.05, pace=0)
+from simulated import CANARY, EVERYBODY, LINES, QUICK, brought, package, simulated, versions
 
 
 @pytest.fixture
@@ -32,22 +26,6 @@ def edge(edge_factory: EdgeFactory) -> Edge:
 @pytest.fixture
 def store(tmp_path: Path) -> FolderBlobs:
     return FolderBlobs(tmp_path / "models")
-
-
-def package(folder: Path, version: str) -> Path:
-    if not (folder / f"{version}.zip").exists():
-        packed(folder / f"{version}.zip", version)
-    return folder / f"{version}.zip"
-
-
-async def brought(devices: Simulated, store: FolderBlobs, folder: Path, version: str, **plan: Any) -> Any:
-    return await release(devices.fleet, store, package(folder, version), "", replace(QUICK, **plan))
-
-
-async def versions(devices: Simulated) -> dict[str, int]:
-    twins = await devices.fleet.modules_where("moduleId = 'classifier'")
-    wanted = [twin.desired.get("model", {}).get("version", "") for twin in twins]
-    return {version: wanted.count(version) for version in sorted(set(wanted))}
 
 
 async def told_to_roll_back(edge: Edge) -> set[str]:
