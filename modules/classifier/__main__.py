@@ -56,6 +56,7 @@ log = logging.getLogger("classifier")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 RECEIVED_AHEAD = 4  # times as many images may be on their way in as under way: cameras are slower than the model
+READ_AHEAD = 256 * 1024  # bytes, as many as asyncio reads at once: with less it stops reading after each time
 STOP_SECONDS = 5.0  # for the answers under way when the process is asked to end
 
 
@@ -138,7 +139,13 @@ async def _first_model(sources: Sources) -> tuple[Model, Memory]:
 
 @asynccontextmanager
 async def _listening(app: web.Application, settings: Settings) -> AsyncIterator[None]:
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_SECONDS, keepalive_timeout=settings.idle_seconds)
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        shutdown_timeout=STOP_SECONDS,
+        keepalive_timeout=settings.idle_seconds,
+        read_bufsize=READ_AHEAD,
+    )
     await runner.setup()
     try:
         site = web.TCPSite(runner, settings.host, settings.port)

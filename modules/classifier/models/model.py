@@ -106,11 +106,9 @@ class Model:
         """What the model says of an image `prepared` before. Raises BadModel."""
         return self._predictions(self._alone if alone else self._shared, tensor)
 
-    def look(self, image: bytes, *, alone: bool = False) -> tuple[tuple[Prediction, ...], str]:
-        """What `predict` says, and the image's `dhash`: it is decoded just once. Raises BadImage, BadModel."""
-        tensor = to_tensor(image, self.spec, self._room, fast=self.fast)
-        predictions = self._predictions(self._alone if alone else self._shared, tensor)
-        return predictions, dhash(tensor, full_range=self.spec.full_range)
+    def looks(self, tensor: NDArray[np.float32]) -> str:
+        """The `dhash` of an image `prepared` before."""
+        return dhash(tensor, full_range=self.spec.full_range)
 
     def disagreement(self, golden: GoldenSet) -> str | None:
         """How fast answers to the golden images differ from exact ones by more than is tolerated. Raises BadModel."""

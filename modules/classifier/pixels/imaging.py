@@ -144,39 +144,60 @@ class _Axis:
         offset = self._start / self.shrunk + self.skip * scale - 0.5 + neighbour + 1e-6
         return scale, self.limit - offset - self.count * scale if self.mirrored else offset
 
+    def first(self) -> NDArray[np.int64]:
+        """The place of the first decoded pixel of each wanted one; it is before the edge, or the last, at an edge."""
+        return self._places()[0]
+
     def weights(self) -> NDArray[np.float32]:
         """How much of the second decoded pixel goes into each wanted one."""
-        whole = 2 * self.size * self.shrunk
-        places = (2 * np.arange(self.skip, self.skip + self.count) + 1) * self.span
-        places += 2 * self.size * self._start - self.size * self.shrunk
-        first, weights = places // whole, (places % whole) / whole
+        first, weights = self._places()
         weights[first < 0] = 1  # beyond the edge Pillow gives black; the pixel at the edge counts alone
         weights[first >= self.limit - 1] = 0
         return weights.astype(np.float32)
 
+    def _places(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        whole = 2 * self.size * self.shrunk
+        places = (2 * np.arange(self.skip, self.skip + self.count) + 1) * self.span
+        places += 2 * self.size * self._start - self.size * self.shrunk
+        return places // whole, (places % whole) / whole
+
+
+_EACH: Step = (1.0, 0.0)
+"""Every decoded pixel as it stands."""
+
 
 def _bilinear(image: Source, columns: _Axis, rows: _Axis) -> NDArray[np.float32]:
-    def pick(right: int, below: int) -> NDArray[np.float32]:
-        picked = image.pick(columns.step(right), rows.step(below), (columns.count, rows.count))
-        # a row of colours side by side: numpy is several times slower over a last axis of three
-        return np.asarray(picked).reshape(rows.count, -1).astype(np.float32)
+    def sideways(step: Step, count: int) -> NDArray[np.float32]:
+        """So many rows, with the columns that are wanted."""
 
-    def between(one: NDArray[np.float32], other: NDArray[np.float32], weight: NDArray[np.float32]) -> None:
-        other -= one
-        other *= weight
-        one += other
+        def pick(right: int) -> NDArray[np.float32]:
+            picked = image.pick(columns.step(right), step, (columns.count, count))
+            # a row of colours side by side: numpy is several times slower over a last axis of three
+            return np.asarray(picked).reshape(count, -1).astype(np.float32)
+
+        left = pick(0)
+        if across.any():
+            _between(left, pick(1), across)
+        return left
 
     across, down = columns.weights().repeat(3)[np.newaxis, :], rows.weights()[:, np.newaxis]
-    sideways, downwards = across.any(), down.any()  # neither where the image has the model's size already
-    top = pick(0, 0)
-    if sideways:
-        between(top, pick(1, 0), across)
-    if downwards:
-        bottom = pick(0, 1)
-        if sideways:
-            between(bottom, pick(1, 1), across)
-        between(top, bottom, down)
+    if not down.any():  # nor across, where the image has the model's size already
+        top = sideways(rows.step(0), rows.count)
+    else:
+        if rows.limit <= 2 * rows.count:  # each decoded row once is less than two for each that is wanted
+            every, first = sideways(_EACH, rows.limit), rows.first()
+            top, bottom = (every.take(first + below, 0, mode="clip") for below in (0, 1))
+        else:
+            top, bottom = (sideways(rows.step(below), rows.count) for below in (0, 1))
+        _between(top, bottom, down)
     return np.rint(top, out=top).reshape(rows.count, columns.count, 3)
+
+
+def _between(one: NDArray[np.float32], other: NDArray[np.float32], weight: NDArray[np.float32]) -> None:
+    """Move `one` towards `other`, which is used up, by its weight."""
+    other -= one
+    other *= weight
+    one += other
 
 
 def _target(size: Size, spec: InputSpec) -> Size:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import SystemRandom
+from typing import NamedTuple
 
 from classifier.models.model import Model
 from classifier.numbers.summary import Counts
@@ -21,7 +22,7 @@ from classifier.serving.brief import brief
 from classifier.serving.handoff import Handoff
 from ripeloop.errors import BadModel, RipeloopError
 from ripeloop.prediction import Flagged, Prediction, camera_name, image_id
-from ripeloop.uncertainty import reason_to_flag
+from ripeloop.uncertainty import Policy, reason_to_flag
 
 
 class Busy(RipeloopError):
@@ -37,12 +38,15 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
-    """When, how and by which camera an image was seen."""
+class _Posted:
+    """An image, when it came and from which camera; `judged_by` is None where it is not kept in any case."""
 
+    image: bytes
     at: datetime
-    dhash: str
     camera: str
+    alone: bool
+    judged_by: Policy | None
+    chance: float
 
 
 class Classifier:
@@ -104,23 +108,25 @@ class Classifier:
 
         `camera` names the one it is from, if the sender said so. Raises BadImage, BadModel.
         """
-        started, captured_at = time.perf_counter(), datetime.now(UTC)
-        alone, serving = self._in_flight <= 1, self.live.serving
+        serving, started = self.live.serving, time.perf_counter()
+        policy = self._thresholds.of(serving.model)
+        judged_by = policy if keep and self._handoff is not None else None
+        posted = _Posted(image, datetime.now(UTC), camera, self._in_flight <= 1, judged_by, self._chance())
         loop = asyncio.get_running_loop()
         try:
-            (predictions, looks), busy = await loop.run_in_executor(self._threads, _timed, serving.model, image, alone)
+            done = await loop.run_in_executor(self._threads, _answered, serving.model, posted)
         except BadModel:
             serving.failed()
             raise
-        answer, seconds = Answer(predictions, serving.model), time.perf_counter() - started
-        serving.answered(predictions, busy, self._thresholds.of(serving.model))
-        if keep and self._handoff is not None:
-            sight = Sight(captured_at, looks, camera_name(camera))
-            await self._flag(self._handoff, image, answer, sight)
-        self._counts.answer(predictions, seconds, serving.model)
+        seconds = time.perf_counter() - started
+        serving.answered(done.predictions, done.seconds, policy)
+        if self._handoff is not None and done.flagged is not None:
+            await self._handoff.offer(done.flagged, image)
+        self._counts.answer(done.predictions, seconds, serving.model)
         if self.live.shadow is not None and serving is self.live.serving:  # else that model was swapped out meanwhile
-            self.live.shadow.offer(Seen(image, predictions, busy, alone, lambda: self._in_flight, self._workers))
-        return answer
+            seen = Seen(image, done.predictions, done.seconds, posted.alone, lambda: self._in_flight, self._workers)
+            self.live.shadow.offer(seen)
+        return Answer(done.predictions, serving.model)
 
     def refused(self) -> None:
         """Count a request that got no answer."""
@@ -130,23 +136,32 @@ class Classifier:
         """Let the worker threads go. None is waited for: an image may keep one for long, and the process has to end."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _flag(self, handoff: Handoff, image: bytes, answer: Answer, sight: Sight) -> None:
-        reason = reason_to_flag(answer.predictions, self._thresholds.of(answer.model), self._chance())
-        if reason is None:
-            return
-        flagged = Flagged(
-            id=image_id(image),
-            captured_at=sight.at,
-            reason=reason,
-            predictions=brief(answer.predictions),
-            model=answer.model.version,
-            content_type=content_type(image),
-            dhash=sight.dhash,
-            camera=sight.camera,
-        )
-        await handoff.offer(flagged, image)
+
+class _Done(NamedTuple):
+    """The worker's part: what the model said in so many seconds, and the record of an image that is flagged."""
+
+    predictions: tuple[Prediction, ...]
+    flagged: Flagged | None
+    seconds: float
 
 
-def _timed(model: Model, image: bytes, alone: bool) -> tuple[tuple[tuple[Prediction, ...], str], float]:
+def _answered(model: Model, posted: _Posted) -> _Done:
+    """In a worker thread. How an image looks is found out for the flagged ones alone."""
     started = time.perf_counter()
-    return model.look(image, alone=alone), time.perf_counter() - started
+    tensor = model.prepared(posted.image)
+    predictions = model.answer(tensor, alone=posted.alone)
+    seconds = time.perf_counter() - started
+    reason = None if posted.judged_by is None else reason_to_flag(predictions, posted.judged_by, posted.chance)
+    if reason is None:
+        return _Done(predictions, None, seconds)
+    flagged = Flagged(
+        id=image_id(posted.image),
+        captured_at=posted.at,
+        reason=reason,
+        predictions=brief(predictions),
+        model=model.version,
+        content_type=content_type(posted.image),
+        dhash=model.looks(tensor),
+        camera=camera_name(posted.camera),
+    )
+    return _Done(predictions, flagged, seconds)

@@ -58,20 +58,25 @@ class Bodies:
 
     async def _read(self, request: web.Request, this: object) -> bytes:
         limits, started = self._limits, asyncio.get_running_loop().time()
-        body = bytearray()
+        chunks: list[bytes] = []
+        size = 0
         try:
             async with asyncio.timeout(limits.grace) as time_left:
-                while chunk := await request.content.readany():
-                    body += chunk
-                    self._held[this] = len(body)
-                    if len(body) > limits.largest + FORM_BYTES:
+                while not request.content.at_eof():
+                    chunk = await request.content.readany()
+                    chunks.append(chunk)
+                    size += len(chunk)
+                    self._held[this] = size
+                    if size > limits.largest + FORM_BYTES:
                         raise web.HTTPRequestEntityTooLarge(limits.largest)
                     if len(self._held) > 1 and sum(self._held.values()) > limits.together:
                         raise Busy("too many bytes of images are on their way in: post this one again in a moment")
-                    time_left.reschedule(started + min(limits.seconds, limits.grace + len(body) / limits.rate))
+                    until = started + min(limits.seconds, limits.grace + size / limits.rate)
+                    if until != time_left.when() and not request.content.at_eof():
+                        time_left.reschedule(until)
         except (web.RequestPayloadError, ConnectionError) as error:
             raise BadImage("the body did not arrive as its headers describe it: post it again") from error
-        return bytes(body)
+        return b"".join(chunks)
 
 
 class OncePerMinute(logging.Filter):
