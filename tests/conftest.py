@@ -1,11 +1,17 @@
 """Fixtures live beside what they start: `azurite.py` a blob server, `edge.py` the local edge runtime."""
 
+import gc
 import logging
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+# hundreds of programs are started, by tests and by those programs: what one has compiled, the others read
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+os.environ.setdefault("PYTHONPYCACHEPREFIX", str(Path(__file__).parents[1] / ".cache" / "bytecode"))
 
 pytest_plugins = ["azurite", "desks", "edge", "hubs", "program", "rollouts", "sampling", "serving", "trainers"]
 
@@ -39,11 +45,45 @@ PROGRAMS = {
 }
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+# half a minute and more, the longest first: begun late, one of them would keep one worker busy while the others rest
+LONGEST = [
+    "test_demo",
+    "test_sampler_faults",
+    "test_hub_trouble",
+    "test_loop",
+    "test_turn",
+    "test_localedge",
+    "test_label_page",
+    "test_sampler_process",
+    "test_dockerfiles",
+    "test_label_look",
+    "test_turn_export",
+    "test_bench",
+    "test_loop_kills",
+    "test_release",
+    "test_release_fleet",
+]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False  # it goes by the number of tests in a file
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What starts servers or whole programs is slow; `-m "not slow"` leaves it out."""
+    if hasattr(config, "workerinput"):
+        places = {name: place for place, name in enumerate(LONGEST)}
+        items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
     for item in items:
         if SERVERS & set(getattr(item, "fixturenames", ())) or item.path.stem in PROGRAMS:
             item.add_marker(pytest.mark.slow)
+
+
+def pytest_collection_finish() -> None:
+    """What all tests import stays; to look through it for garbage again and again takes half a second each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -156,6 +156,10 @@ class Desk:
         await self.page.wait_for_function(SHOWN, polling=10)
         return str(await self.page.evaluate(KEY))
 
+    async def sees_tiles(self) -> None:
+        """Tiles are on the screen, all of them, with their pictures."""
+        await self.page.wait_for_function(SEEN)
+
     async def next_after(self, key: str) -> str:
         """The image that has come instead of that one."""
         await self.page.wait_for_function(f"() => ({SHOWN})() && ({KEY})() !== '{key}'", polling=10)
@@ -181,6 +185,10 @@ class Desk:
 SHOWN = """() => {
   const shown = document.querySelector('.frame.shown');
   return shown && shown.complete && shown.naturalWidth > 0 && document.getElementById('calm').hidden;
+}"""
+SEEN = """() => {
+  const tiles = [...document.querySelectorAll(".tile")];
+  return tiles.length && tiles.every((one) => one.seen && one.querySelector("img").complete);
 }"""
 KEY = "() => new URL(document.querySelector('.frame.shown').src).pathname.split('/').at(-1)"
 

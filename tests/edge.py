@@ -26,7 +26,7 @@ import aiohttp
 import pytest
 
 MQTT_PORT = 8883
-READY_WITHIN = 20.0
+READY_WITHIN = 60.0
 STOP_WITHIN = 10.0
 
 ROUTES: Mapping[str, Any] = {

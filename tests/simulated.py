@@ -98,9 +98,9 @@ class Simulated:
         if reported:
             await self._say(reported)
 
-    async def follow(self) -> None:
-        """For ever."""
-        while True:
+    async def follow(self, ended: asyncio.Event) -> None:
+        """Until that is set: a request cancelled half-way would leave its connection to the garbage collector."""
+        while not ended.is_set():
             await self.step()
             await asyncio.sleep(0.05)
 
@@ -111,11 +111,12 @@ async def simulated(edge: Edge, count: int, canaries: int, **how: Any) -> AsyncI
     async with Fleet.open(edge.connection_string, edge.ca_file) as fleet:
         devices = Simulated(edge, fleet, **how)
         await devices.add(count, canaries)
-        following = asyncio.create_task(devices.follow())
+        ended = asyncio.Event()
+        following = asyncio.create_task(devices.follow(ended))
         try:
             yield devices
         finally:
-            following.cancel()
+            ended.set()
             await asyncio.wait({following})
 
 

@@ -371,7 +371,7 @@ def test_a_whole_run_in_miniature_ends_in_a_report(tmp_path: Path) -> None:
         health_seconds=0.3,
         soak=40,
         drawn=10,
-        sizes={(640, 480): 66, (800, 600): 90},
+        sizes={(640, 480): 66},
         concurrencies=(AT,),
         slow_answers=2,
     )

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from desks import GLANCE, finals, text
+from desks import GLANCE, eventually, finals, text
 from retrain.labels import GRID, TAG
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 async def test_a_group_is_labelled_with_one_key_without_the_odd_ones(label_server, browsers):
     server = await label_server(30)
     desk = await browsers.desk(server, path="/grid")
-    await desk.page.wait_for_selector(".tile")
+    await desk.sees_tiles()
     shown = await desk.page.locator(".tile").count()
     assert shown >= 6
     await desk.page.keyboard.press("ArrowRight")
@@ -35,6 +35,7 @@ async def test_a_group_is_labelled_with_one_key_without_the_odd_ones(label_serve
     await desk.page.keyboard.press("Backspace")
     await desk.sent()
     assert finals(await server.labels()) == {(TAG, "ripe"): shown - 2}
+    await asyncio.sleep(GLANCE)
     await desk.page.keyboard.press("1")
     await desk.sent()
     assert finals(await server.labels()) == {(TAG, "ripe"): shown - 2, (TAG, "unripe"): 2}
@@ -48,10 +49,11 @@ async def test_nobody_answers_for_images_below_the_fold(label_server, browsers):
     await desk.page.keyboard.press("1")
     assert await text(desk, "#group") == "There are more below: look at them first, then press again."
     assert await server.labels() == []
-    for _ in range(10):
-        await asyncio.sleep(0.1)
+
+    async def labelled() -> bool:
         await desk.page.keyboard.press("1")
-        if "picked" in await text(desk, "#group"):
-            break
+        return await desk.page.locator("#last").is_visible()
+
+    await eventually(labelled)
     await desk.sent()
     assert len(await server.labels()) == shown

@@ -12,6 +12,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PRESS = """({ key, code }) =>
   document.body.dispatchEvent(new KeyboardEvent("keydown", { key, code, bubbles: true, cancelable: true }))"""
+BUSY = "() => { for (const end = performance.now() + 300; performance.now() < end; ); }"
 
 
 async def test_enter_held_down_on_a_tag_is_one_answer(label_server, browsers):
@@ -68,6 +69,21 @@ async def test_an_arrow_beside_the_digits_is_no_tag(label_server, browsers):
     assert finals(await server.labels()) == {(TAG, "ripe"): 1}
 
 
+@pytest.mark.parametrize("opens", ["t", "?"])
+async def test_a_key_right_after_a_dialog_was_closed_is_not_lost_in_it(label_server, browsers, opens):
+    server = await label_server(4)
+    desk = await browsers.desk(server)
+    image = await desk.press("Shift+Digit2")
+    await desk.page.keyboard.press(opens)
+    await desk.page.wait_for_selector("dialog[open] :is(input, button):focus")
+    busy = asyncio.create_task(desk.page.evaluate(BUSY))  # so that the page is not drawn between the two keys
+    await asyncio.sleep(0.1)
+    await asyncio.gather(desk.page.keyboard.press("Escape"), desk.page.keyboard.press("Enter"), busy)
+    await desk.next_after(image)
+    await desk.sent()
+    assert finals(await server.labels()) == {(TAG, "ripe"): 1}
+
+
 async def test_a_key_that_bounces_answers_once(label_server, browsers):
     server = await label_server(12)
     desk = await browsers.desk(server)
@@ -100,8 +116,7 @@ async def test_a_double_click_is_one_answer(label_server, browsers):
 async def test_a_group_s_odd_ones_are_not_labelled_by_a_key_that_bounces(label_server, browsers):
     server = await label_server(20)
     desk = await browsers.desk(server, path="/grid")
-    await desk.page.wait_for_function("() => [...document.querySelectorAll('.tile')].every((one) => one.seen)")
-    await desk.page.wait_for_function("() => [...document.querySelectorAll('.tile img')].every((one) => one.complete)")
+    await desk.sees_tiles()
     shown = await desk.page.locator(".tile").count()
     await desk.page.locator(".tile").nth(2).click()
     await asyncio.sleep(GLANCE)

@@ -19,7 +19,7 @@ from ripeloop.blobs import open_blobs
 from ripeloop.prediction import image_id
 
 PROJECT = Path(__file__).parents[1]
-KILLS = 20
+KILLS = 10  # `make faults` kills a hundred times
 SURE = 0.8
 
 
@@ -67,7 +67,7 @@ async def arrived(cloud: str) -> Counter[str]:
 
 
 @pytest.mark.timeout(240)
-async def test_twenty_kills_under_load_lose_no_flagged_image_and_send_none_twice(tmp_path):
+async def test_ten_kills_under_load_lose_no_flagged_image_and_send_none_twice(tmp_path):
     dice = random.Random(20261122)
     gateway = free_gateway()
     plan = Plan(

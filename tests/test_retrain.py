@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from edge import manifest
 from retrain.__main__ import main
@@ -178,7 +179,7 @@ def test_names_from_outside_are_shown_letter_by_letter(capsys):
 
 @pytest.mark.parametrize("command", ["samples", "status", "deploy"])
 def test_no_example_puts_a_key_where_others_see_it(command):
-    text = " ".join(ripeloop(command, "--help").stdout.split())
+    text = " ".join(CliRunner().invoke(main, [command, "--help"]).stdout.split())
     example = text.partition("Example:")[2].partition("Options:")[0]
     assert "export RIPELOOP_" in example or command == "deploy"
     assert not re.search(r'--(hub|cloud-blobs) "?\$', example)
@@ -279,7 +280,7 @@ def test_every_flag_can_be_set_in_the_environment_and_every_command_shows_an_exa
         variables = [option.envvar] if isinstance(option.envvar, str) else option.envvar
         assert variables
         assert variables[0].startswith("RIPELOOP_"), option.name
-    helped = ripeloop(command, "--help")
+    helped = CliRunner().invoke(main, [command, "--help"], prog_name="ripeloop")
     assert f"ripeloop {command} " in helped.stdout
     assert "Ends with 0" in helped.stdout
 

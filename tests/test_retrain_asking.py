@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from azurite import Azurite
 from edge import EdgeFactory
@@ -122,6 +123,6 @@ def test_every_flag_can_be_set_in_the_environment_and_every_command_shows_an_exa
             variables = [option.envvar] if isinstance(option.envvar, str) else list(option.envvar or [])
             assert variables
             assert variables[0].startswith("RIPELOOP_"), option.name
-    shown = ripeloop(*command, "--help").stdout
+    shown = CliRunner().invoke(main, [*command, "--help"], prog_name="ripeloop").stdout
     assert f"ripeloop {' '.join(command)} " in shown.partition("Example:")[2]
     assert "Ends with 0" in shown

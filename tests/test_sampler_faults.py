@@ -29,7 +29,8 @@ KINDS = {
     cloudproxy.WRONG: {"proxy"},
 }
 
-BACKLOG = 300
+BACKLOG = 150
+EVERY = 0.08  # seconds from image to image: all scenarios are played at once, and more would only fill the cores
 APART = {"line", "kill"}  # the first has a test of its own, the second starts enough processes to fill a small machine
 
 
@@ -56,7 +57,7 @@ async def test_a_line_cut_and_restored_in_every_way_loses_nothing_and_sends_noth
 async def test_whatever_breaks_on_a_device_every_flagged_image_is_in_the_cloud_once_or_counted(
     names: set[str], tmp_path: Path, azurite_cloud: Azurite
 ) -> None:
-    ground = Ground(tmp_path, azurite_cloud, BACKLOG)
+    ground = Ground(tmp_path, azurite_cloud, BACKLOG, EVERY)
     played = await asyncio.gather(*(one.play(ground, one.short) for one in SCENARIOS if one.name in names))
     outcomes = [outcome for some in played for outcome in some]
     assert not [row(outcome) for outcome in outcomes if not outcome.good]

@@ -17,7 +17,7 @@ from faults.scenarios import SCENARIOS, Scenario
 from faults.table import HEAD, row
 
 BACKLOG = 10_000
-SHORT_BACKLOG = 300
+SHORT_BACKLOG = 150
 NAMES = [scenario.name for scenario in SCENARIOS]
 
 

@@ -25,6 +25,7 @@ from ripeloop.spool import Spool
 from sampler.index.outbox import Counters, Outbox
 
 IMAGE_BYTES = 30_000
+EVERY = 0.04  # seconds from image to image
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
 LOOKS_AT_ONCE = 16
@@ -48,6 +49,7 @@ class Device:
     port: int = field(default_factory=free_port)
     environ: dict[str, str] = field(default_factory=dict)
     image_bytes: int = IMAGE_BYTES
+    every: float = EVERY
     ahead: timedelta = timedelta()
     dropped: dict[str, str] = field(default_factory=dict)
     unsettled: str = ""
@@ -119,13 +121,13 @@ class Device:
         self.flagged[record.id] = record.captured_at
 
     @asynccontextmanager
-    async def under_load(self, every: float = 0.04) -> AsyncIterator[None]:
-        """A new image every so many seconds."""
+    async def under_load(self, every: float = 0.0) -> AsyncIterator[None]:
+        """A new image every so many seconds, which are usually the device's own."""
 
         async def camera() -> None:
             while True:
                 await asyncio.to_thread(self.flag)
-                await asyncio.sleep(every)
+                await asyncio.sleep(every or self.every)
 
         task = asyncio.create_task(camera())
         try:

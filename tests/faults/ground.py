@@ -11,17 +11,21 @@ from pathlib import Path
 
 from azurite import Azurite, running_azurite
 from cloudproxy import CloudProxy
-from faults.device import Device
+from faults.device import EVERY, Device
 from ripeloop.blobs import open_blobs
 
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """`cloud` serves all scenarios, each has a container of its own; `size` is how many images make a backlog."""
+    """`cloud` serves all scenarios, each has a container of its own; `size` is how many images make a backlog.
+
+    Cameras post an image `every` so many seconds.
+    """
 
     folder: Path
     cloud: Azurite
     size: int
+    every: float = EVERY
 
     def device(self, cloud: str = "", **environ: str) -> Device:
         """A new device without a past; `cloud` is another address of the same store."""
@@ -29,7 +33,9 @@ class Ground:
         folder.mkdir(parents=True)
         direct = self.cloud.connection_string
         container = f"c{uuid.uuid4().hex}"
-        return Device(folder, cloud or direct, direct, container, self.cloud.api_version, environ=environ)
+        device = Device(folder, cloud or direct, direct, container, self.cloud.api_version, environ=environ)
+        device.every = self.every
+        return device
 
     @asynccontextmanager
     async def line(self, **environ: str) -> AsyncIterator[tuple[Device, CloudProxy]]:

@@ -1,6 +1,7 @@
 // Many at once: images that look alike, labelled with one key; the odd ones are taken out first.
 
 import { Desk, element, GLANCE_MS, inWords } from "./desk.js";
+import { meantElsewhere } from "./keys.js";
 import { announce } from "./notices.js";
 import { post } from "./server.js";
 import { percent, say } from "./words.js";
@@ -252,8 +253,8 @@ tiles.addEventListener("click", ({ target }) => {
 });
 // arrows find the images from wherever the focus is
 document.addEventListener("keydown", (event) => {
-  if (event.defaultPrevented || !event.key.startsWith("Arrow") || document.querySelector("dialog[open]")) return;
-  if (event.target.closest("input, select, summary, .tile")) return;
+  if (event.defaultPrevented || !event.key.startsWith("Arrow") || meantElsewhere(event)) return;
+  if (event.target.closest("summary, .tile")) return;
   focusOn(0);
   event.preventDefault();
 });

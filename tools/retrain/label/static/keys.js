@@ -14,8 +14,8 @@ export function meaning(event, tags, chosen = false) {
   if (event.defaultPrevented || event.repeat || event.ctrlKey || event.metaKey || event.altKey || event.isComposing) {
     return null;
   }
-  if (document.querySelector("dialog[open]") || writes(event.target)) return null;
-  if (event.key === "Enter" && event.target.closest?.("button, a, summary")) {
+  if (meantElsewhere(event)) return null;
+  if (event.key === "Enter" && !wasClosed(event.target) && event.target.closest?.("button, a, summary")) {
     return chosen && !event.shiftKey && event.target.closest("button[data-tag]") ? { command: "send" } : null;
   }
   const tag = tags.find((one) => one.key && pressed(event).includes(one.key));
@@ -31,6 +31,15 @@ function pressed(event) {
   return digit ? [digit] : [event.key.toLowerCase()];
 }
 
-function writes(target) {
-  return target instanceof Element && target.matches("input, select, textarea, [contenteditable]");
+/** Is this key meant for an open dialog, or for the field it is typed into? */
+export function meantElsewhere({ target }) {
+  if (document.querySelector("dialog[open]")) return true;
+  const field = target instanceof Element && target.matches("input, select, textarea, [contenteditable]");
+  return field && !wasClosed(target);
+}
+
+// what stands in a dialog keeps the focus after the dialog is closed, until the browser draws the page again: a key
+// pressed before that is meant for the page
+function wasClosed(target) {
+  return target instanceof Element && target.closest("dialog:not([open])") !== null;
 }

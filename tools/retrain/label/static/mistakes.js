@@ -1,6 +1,7 @@
 // Labels that a model doubts, one after the other: k keeps the label, m takes the model's, a tag's key says another.
 
 import { Desk, element, GLANCE_MS, inWords } from "./desk.js";
+import { meantElsewhere } from "./keys.js";
 import { announce } from "./notices.js";
 import { Sheet, widthFor } from "./sheet.js";
 import { View } from "./view.js";
@@ -29,8 +30,7 @@ const view = new View(element("pane"), element("frames"), { swiped: (way) => (wa
 // before the desk's own keys: here k and m always mean these two
 document.addEventListener("keydown", (event) => {
   const wish = { k: "keep", m: "take" }[event.key?.toLowerCase()];
-  const elsewhere = document.querySelector("dialog[open]") || event.target.matches?.("input, select, textarea");
-  if (!wish || elsewhere || event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (!wish || meantElsewhere(event) || event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
   event.preventDefault();
   command(wish);
 }, { capture: true });
