@@ -19,7 +19,7 @@ import referencing
 from click.testing import CliRunner
 
 from localedge import deployment
-from localedge.message import Message
+from localedge.protocol.message import Message
 from manifests.variables import expand
 from retrain.__main__ import main
 from retrain.devices.fleet import Fleet

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from edge import manifest
-from localedge import certificates
+from localedge.daemon import certificates
 from retrain.devices.fleet import Fleet
 from retrain.devices.sas import HubKey
 from ripeloop.errors import NotFound, Offline, Refused, SettingsError

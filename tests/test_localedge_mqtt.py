@@ -6,8 +6,18 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from localedge import mqtt
-from localedge.mqtt import Connect, Decoder, Disconnect, PingReq, ProtocolError, PubAck, Publish, Subscribe, Unsubscribe
+from localedge.protocol import mqtt
+from localedge.protocol.mqtt import (
+    Connect,
+    Decoder,
+    Disconnect,
+    PingReq,
+    ProtocolError,
+    PubAck,
+    Publish,
+    Subscribe,
+    Unsubscribe,
+)
 
 PACKETS = [
     (b"\x10\x14\x00\x04MQTT\x04\xc2\x00\x3c\x00\x03d/m\x00\x01u\x00\x00", Connect(4, "d/m", True, 60, "u", "")),

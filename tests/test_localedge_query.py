@@ -2,7 +2,7 @@
 
 import pytest
 
-from localedge.query import parse, parse_target
+from localedge.iothub.query import parse, parse_target
 from ripeloop.errors import Refused
 
 TWINS = [

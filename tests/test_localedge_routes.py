@@ -6,8 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from localedge.message import Message, decode_bag, encode_bag
-from localedge.topics import Event, read
+from localedge.protocol.message import Message, decode_bag, encode_bag
+from localedge.protocol.topics import Event, read
 from manifests.conditions import compile_condition
 from manifests.routes import LOWEST_PRIORITY, parse
 from ripeloop.errors import SettingsError

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localedge import sas
-from localedge.identities import new_key
+from localedge.daemon import sas
+from localedge.daemon.identities import new_key
 from ripeloop.errors import Refused
 
 KEY, RESOURCE, NOW = new_key(), "hub.example/devices/d/modules/m", 1_000_000

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from localedge.database import Database
-from localedge.twins import Section, Twins, difference, merge, parse_patch
+from localedge.edgehub.twins import Section, Twins, difference, merge, parse_patch
 from manifests.limits import check
 from ripeloop.errors import Refused
 

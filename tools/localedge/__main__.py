@@ -14,14 +14,16 @@ from pathlib import Path
 
 import click
 
-from localedge import certificates, control, deployment, environments, listening, service, workload
-from localedge.broker import Broker
-from localedge.configurations import Configurations
+from localedge import control, deployment, listening
+from localedge.daemon import certificates, environments, workload
+from localedge.daemon.identities import Identities
 from localedge.database import Database
-from localedge.edgehub import EdgeHub
+from localedge.edgehub.broker import Broker
+from localedge.edgehub.edgehub import EdgeHub
 from localedge.faults import Faults
-from localedge.identities import Identities
-from localedge.registry import Registry
+from localedge.iothub import service
+from localedge.iothub.configurations import Configurations
+from localedge.iothub.registry import Registry
 from localedge.settings import MQTT_PORT, Settings
 from manifests.variables import find_env_file, read_env_file
 from ripeloop import process

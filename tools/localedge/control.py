@@ -8,13 +8,13 @@ from typing import Any
 from aiohttp import web
 
 from localedge import jsontext
-from localedge.answers import now
-from localedge.broker import Broker
-from localedge.configurations import Configurations
-from localedge.edgehub import EdgeHub
-from localedge.message import Message
-from localedge.queues import Stored, Waiting
-from localedge.registry import Registry, Said
+from localedge.edgehub.broker import Broker
+from localedge.edgehub.edgehub import EdgeHub
+from localedge.edgehub.queues import Stored, Waiting
+from localedge.iothub.answers import now
+from localedge.iothub.configurations import Configurations
+from localedge.iothub.registry import Registry, Said
+from localedge.protocol.message import Message
 from manifests.routes import LOWEST_PRIORITY, endpoint
 from ripeloop.errors import NotFound, Refused
 

@@ -8,13 +8,14 @@ from typing import Any
 
 from aiohttp import web
 
-from localedge import answers, registryservice, sas, targeting
-from localedge.answers import Handler, Problem
-from localedge.configurations import Configuration, Configurations
+from localedge.daemon import sas
 from localedge.deployment import parse
-from localedge.edgehub import EdgeHub
-from localedge.moduleconfigurations import ModuleConfigurations, check_configuration, is_for_modules
-from localedge.registry import Registry
+from localedge.edgehub.edgehub import EdgeHub
+from localedge.iothub import answers, registryservice, targeting
+from localedge.iothub.answers import Handler, Problem
+from localedge.iothub.configurations import Configuration, Configurations
+from localedge.iothub.moduleconfigurations import ModuleConfigurations, check_configuration, is_for_modules
+from localedge.iothub.registry import Registry
 from ripeloop.errors import NotFound, Refused, SettingsError
 
 POLICY = "iothubowner"

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from localedge.query import Query, parse, parse_target
-from localedge.registry import Registry, is_device
-from localedge.twins import Document, Twins, lay
+from localedge.edgehub.twins import Document, Twins, lay
+from localedge.iothub.query import Query, parse, parse_target
+from localedge.iothub.registry import Registry, is_device
 from manifests.limits import check
 from ripeloop.errors import Refused, SettingsError
 

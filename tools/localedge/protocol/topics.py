@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import parse_qs
 
-from localedge.message import Message, decode_bag, encode_bag
+from localedge.protocol.message import Message, decode_bag, encode_bag
 
 
 class Feature(StrEnum):

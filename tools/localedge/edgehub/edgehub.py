@@ -7,19 +7,20 @@ import json
 import logging
 from collections.abc import Callable, Iterable
 
-from localedge import sas, topics
-from localedge.clients import Client, Clients
+from localedge.daemon import sas
+from localedge.daemon.identities import Identities, Identity
 from localedge.database import Database
-from localedge.delivery import Delivery
 from localedge.deployment import Deployment
-from localedge.identities import Identities, Identity
-from localedge.message import Message
-from localedge.methods import Methods
-from localedge.mqtt import Connect
-from localedge.queues import Queues, Upstream, Waiting
-from localedge.sessions import Sessions
-from localedge.topics import Event, Feature, MethodAnswer, TwinGet, TwinReport, UnknownTwinRequest
-from localedge.twins import Twins, check_desired, parse_patch
+from localedge.edgehub.clients import Client, Clients
+from localedge.edgehub.delivery import Delivery
+from localedge.edgehub.methods import Methods
+from localedge.edgehub.queues import Queues, Upstream, Waiting
+from localedge.edgehub.sessions import Sessions
+from localedge.edgehub.twins import Twins, check_desired, parse_patch
+from localedge.protocol import topics
+from localedge.protocol.message import Message
+from localedge.protocol.mqtt import Connect
+from localedge.protocol.topics import Event, Feature, MethodAnswer, TwinGet, TwinReport, UnknownTwinRequest
 from ripeloop.errors import NotFound, Refused
 
 log = logging.getLogger(__name__)

@@ -9,11 +9,11 @@ import ssl
 import time
 from typing import Final, cast
 
-from localedge import mqtt, topics
-from localedge.edgehub import EdgeHub
+from localedge.daemon.identities import Identity
+from localedge.edgehub.edgehub import EdgeHub
 from localedge.faults import Faults
-from localedge.identities import Identity
-from localedge.topics import Feature
+from localedge.protocol import mqtt, topics
+from localedge.protocol.topics import Feature
 from ripeloop.errors import Refused
 
 log = logging.getLogger(__name__)

@@ -9,10 +9,11 @@ from typing import Any
 
 from aiohttp import web
 
-from localedge import answers, jsontext
-from localedge.answers import Problem
-from localedge.query import parse
-from localedge.registry import Registry, texts
+from localedge import jsontext
+from localedge.iothub import answers
+from localedge.iothub.answers import Problem
+from localedge.iothub.query import parse
+from localedge.iothub.registry import Registry, texts
 from ripeloop.errors import Refused
 
 PAGE = 100  # IoT Hub's own most

@@ -6,9 +6,9 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
+from localedge.daemon.identities import Identities, Identity
 from localedge.deployment import Deployment
-from localedge.identities import Identities, Identity
-from localedge.service import POLICY
+from localedge.iothub.service import POLICY
 from localedge.settings import Settings
 from ripeloop.disk import write_whole
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from localedge.database import Database
-from localedge.message import Message
+from localedge.protocol.message import Message
 from manifests.routes import FOREVER, UPSTREAM
 
 MOST_ARRIVED = 100_000

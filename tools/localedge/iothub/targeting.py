@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from localedge.deployment import AGENT, parse
-from localedge.message import Message
-from localedge.twins import check_desired
+from localedge.edgehub.twins import check_desired
+from localedge.protocol.message import Message
 from manifests.conditions import compile_condition
 from ripeloop.errors import SettingsError
 

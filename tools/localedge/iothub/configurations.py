@@ -11,9 +11,9 @@ from typing import Any
 
 from localedge.database import Database
 from localedge.deployment import Deployment, parse
-from localedge.edgehub import EdgeHub
-from localedge.targeting import effective
-from localedge.twins import check_desired
+from localedge.edgehub.edgehub import EdgeHub
+from localedge.edgehub.twins import check_desired
+from localedge.iothub.targeting import effective
 from ripeloop.errors import NotFound, SettingsError
 
 log = logging.getLogger(__name__)

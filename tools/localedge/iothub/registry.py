@@ -11,12 +11,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from localedge import answers
-from localedge.answers import Problem
 from localedge.deployment import AGENT, HUB
-from localedge.edgehub import EdgeHub
-from localedge.query import DEVICES, Query
-from localedge.twins import Document, Section, Twin
+from localedge.edgehub.edgehub import EdgeHub
+from localedge.edgehub.twins import Document, Section, Twin
+from localedge.iothub import answers
+from localedge.iothub.answers import Problem
+from localedge.iothub.query import DEVICES, Query
 from ripeloop.errors import NotFound, Refused
 
 NEVER = "0001-01-01T00:00:00Z"

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from typing import Protocol
 
-from localedge.topics import Feature
+from localedge.protocol.topics import Feature
 
 
 class Client(Protocol):

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from localedge import jsontext
-from localedge.clients import Clients
-from localedge.topics import Feature, MethodAnswer, method_call
+from localedge.edgehub.clients import Clients
+from localedge.protocol.topics import Feature, MethodAnswer, method_call
 from ripeloop.errors import NotFound, Refused
 
 

@@ -6,9 +6,9 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
 
-from localedge.clients import Clients
-from localedge.queues import Queues, Stored, Upstream, Waiting
-from localedge.topics import Feature, to_input
+from localedge.edgehub.clients import Clients
+from localedge.edgehub.queues import Queues, Stored, Upstream, Waiting
+from localedge.protocol.topics import Feature, to_input
 from manifests.routes import UPSTREAM
 
 WINDOW = 16  # messages an input may have unacknowledged

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from localedge import jsontext, sas
-from localedge.edgehub import EdgeHub
+from localedge import jsontext
+from localedge.daemon import sas
+from localedge.edgehub.edgehub import EdgeHub
 from localedge.faults import Faults
 from ripeloop.errors import NotFound, Refused
 

@@ -1,0 +1,1 @@
+"""What the IoT Edge daemon does: identities of modules, tokens, certificates, what they are started with."""
