@@ -11,6 +11,7 @@ import pytest
 
 # hundreds of programs are started, by tests and by those programs: what one has compiled, the others read
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as trainings have it: threads wait for each other on few cores
 os.environ.setdefault("PYTHONPYCACHEPREFIX", str(Path(__file__).parents[1] / ".cache" / "bytecode"))
 
 pytest_plugins = ["azurite", "desks", "edge", "hubs", "program", "rollouts", "sampling", "serving", "trainers"]

@@ -62,11 +62,11 @@ def test_the_starter_is_better_than_chance_and_weak_on_purpose(starter: Path) ->
     assert 0.05 < unsure < 0.6  # something to flag, and not everything
 
 
-def test_the_model_made_in_a_hurry_is_never_sure_and_the_bad_one_is_worse(tmp_path: Path) -> None:
+def test_the_model_made_in_a_hurry_is_seldom_sure_and_the_bad_one_is_worse(tmp_path: Path) -> None:
     hurried, unsure = accuracy_and_doubt(load(ensure_hurried_model(tmp_path)), 30)
     bad, unsure_too = accuracy_and_doubt(load(ensure_bad_model(tmp_path)), 30)
     assert bad < 0.4 < hurried < 0.8
-    assert min(unsure, unsure_too) > 0.9  # by this a device sees that it is bad, once there is a better one
+    assert min(unsure, unsure_too) > 0.8  # by this a device sees that it is bad, once there is a better one
 
 
 def test_the_starter_brings_the_figures_of_its_validation(starter: Path) -> None:

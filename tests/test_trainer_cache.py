@@ -47,6 +47,22 @@ def test_an_image_is_looked_at_once_in_each_view(tmp_path: Path) -> None:
     assert more[:, :2].tobytes() == first.tobytes()
 
 
+def test_to_read_known_features_the_cores_are_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, asked = Read(20), list[None]()
+    row = np.ones(FEATURE_COUNT, np.float16)
+
+    def counted() -> int:  # which takes longer than to read the features of an image
+        asked.append(None)
+        return 2
+
+    monkeypatch.setattr("trainer.learning.features.cores", counted)
+    with FeatureCache(tmp_path) as cache:
+        for source in read.sources:
+            cache.put(lite0.extractor().version, source.id, dict.fromkeys(VIEWS, row))
+        assert features(read, cache).shape == (20, 2, FEATURE_COUNT)
+    assert (read.reads, len(asked)) == (0, 1)
+
+
 def test_another_backbone_is_another_version(tmp_path: Path) -> None:
     row = np.ones(FEATURE_COUNT, np.float16)
     with FeatureCache(tmp_path) as cache:

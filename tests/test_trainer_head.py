@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import tracemalloc
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from trainer.learning import crossvalidation
-from trainer.learning.augment import VIEWS
-from trainer.learning.backbone import FEATURE_COUNT
 from trainer.learning.calibration import sigmoid, softmax
-from trainer.learning.crossvalidation import CrossValidated, _Fits, _searched, train_head
-from trainer.learning.head import PENALTIES, Head, fit, objective
+from trainer.learning.crossvalidation import CrossValidated, train_head
+from trainer.learning.head import Aim, Head, fit, objective
 from trainer.learning.losses import Sigmoid, Softmax
-from trainer.learning.rows import IN_MEMORY, Collected, InMemory
+from trainer.learning.rows import InMemory, spread
 
 SIZE = 40
 
@@ -57,23 +51,43 @@ def test_the_gradient_is_the_slope_of_the_objective(kind: type[Softmax] | type[S
     rng = np.random.default_rng(1)
     table, truth = InMemory(rng.normal(0, 1, (12, 2, 5))), one_hot(rng.integers(0, 3, 12), 3)
     spans = [(0, 4), (6, 12)]
-    loss, penalties = kind(truth, spans, 2), np.array([0.1, 0.2, 0.3])
+    aim = Aim(spans, kind(truth, spans, 2), np.array([0.1, 0.2, 0.3]))
     at = rng.normal(0, 1, 5 * 3 + 3)
     step = 1e-6 * np.eye(len(at))
 
-    def value(packed: np.ndarray) -> float:
-        return objective(packed, table, spans, loss, penalties)[0]
+    def found(packed: np.ndarray) -> tuple[float, np.ndarray]:
+        ((value, gradient),) = objective([packed], table, [aim])
+        return value, gradient
 
-    slopes = [(value(at + one) - value(at - one)) / 2e-6 for one in step]
-    np.testing.assert_allclose(objective(at, table, spans, loss, penalties)[1], slopes, atol=1e-7)
+    slopes = [(found(at + one)[0] - found(at - one)[0]) / 2e-6 for one in step]
+    np.testing.assert_allclose(found(at)[1], slopes, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", [Softmax, Sigmoid])
+def test_what_is_aimed_at_together_is_as_each_by_itself(kind: type[Softmax] | type[Sigmoid]) -> None:
+    rng = np.random.default_rng(1)
+    table, truth = InMemory(rng.normal(0, 1, (15, 2, 5))), one_hot(rng.integers(0, 3, 15), 3)
+    spans = [(0, 4), (4, 10), (10, 15)]
+    seen = [[spans[1], spans[2]], [spans[0], spans[2]], [spans[0]]]
+    aims = [Aim(one, kind(truth, one, 2), rng.uniform(0.1, 0.3, 3)) for one in seen]
+    points = list(rng.normal(0, 1, (3, 5 * 3 + 3)))
+    for (value, gradient), point, aim in zip(objective(points, table, aims), points, aims, strict=True):
+        ((alone, slopes),) = objective([point], table, [aim])
+        assert value == pytest.approx(alone)
+        np.testing.assert_allclose(gradient, slopes, atol=1e-12)
 
 
 def test_a_fit_lies_where_the_gradient_is_flat() -> None:
     rng = np.random.default_rng(2)
     table, truth = InMemory(rng.normal(0, 1, (50, 1, 8))), one_hot(rng.integers(0, 4, 50), 4)
-    loss, penalties = Softmax(truth, [(0, 50)], 1), np.full(4, 0.01)
-    packed = fit(table, [(0, 50)], loss, penalties)
-    assert np.abs(objective(packed, table, [(0, 50)], loss, penalties)[1]).max() < 1e-4
+    spans = [(0, 50)]
+    aim = Aim(spans, Softmax(truth, spans, 1), np.full(4, 0.01))
+    packed = fit(table, [aim], [], spread(table, spans))
+    ((_, slopes),) = objective(packed, table, [aim])
+    assert np.abs(slopes).max() < 2e-3
+    looks: list[None] = []
+    fit(table, [aim], packed, spread(table, spans), lambda: looks.append(None))
+    assert len(looks) == 1  # nothing is left to do
 
 
 @pytest.mark.parametrize("each", [5, 60])  # fewer rows than features, and more
@@ -179,80 +193,3 @@ def test_features_that_hardly_differ_are_no_trouble() -> None:
     head, figures = trained(np.repeat(features[:, None], 2, axis=1).astype(np.float32), labels, 2)
     assert figures.accuracy > 0.95
     assert np.isfinite(head.weights).all()
-
-
-def test_rows_in_a_file_give_the_same_head_as_rows_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    features, labels = clouds(np.random.default_rng(15), [300, 200], 0.2)
-    features = features.astype(np.float16)
-    head, figures = trained(features, labels, 2)
-    monkeypatch.setattr("trainer.learning.rows.IN_MEMORY", 100)
-    told = list[tuple[int, int]]()
-    in_file, same = train_head(features, one_hot(labels, 2), folder=tmp_path, told=lambda *done: told.append(done))
-    np.testing.assert_allclose(in_file.weights, head.weights, atol=0.02 * np.abs(head.weights).max())
-    np.testing.assert_allclose(same.probabilities, figures.probabilities, atol=0.02)
-    assert list(tmp_path.iterdir()) == []
-    assert told[-1][0] == told[-1][1]
-
-
-def test_a_penalty_chosen_on_some_images_serves_them_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    features, labels = clouds(np.random.default_rng(16), [400, 400], 0.2)
-    _, figures = trained(features, labels, 2)
-    monkeypatch.setattr(crossvalidation, "SEARCHED", 200)
-    head, fewer = trained(features, labels, 2)
-    assert fewer.probabilities.shape == (800, 2)
-    assert fewer.accuracy == pytest.approx(figures.accuracy, abs=0.02)
-    unseen, truth = clouds(np.random.default_rng(17), [1000] * 2, 0.2)
-    assert (answers(head, unseen).argmax(axis=1) == truth).mean() == pytest.approx(fewer.accuracy, abs=0.04)
-
-
-def test_the_rows_of_a_thousand_images_need_little_memory() -> None:
-    features = np.random.default_rng(10).random((1000, len(VIEWS), FEATURE_COUNT), np.float32)
-    tracemalloc.start()
-    with Collected(1000) as collected:
-        for place, one in enumerate(features):
-            collected.put(place, one)
-        table, _ = collected.table()
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    ((_, rows), *_) = table.blocks([(0, 1000)])
-    assert np.square(rows).sum(axis=-1).mean() == pytest.approx(1, abs=0.2)  # rows of about unit length
-    assert peak < 130e6
-
-
-def test_many_images_need_no_more_memory_than_a_block_of_them(tmp_path: Path) -> None:
-    images, size = IN_MEMORY + 1000, 500
-    one = np.random.default_rng(10).random((2, size)).astype(np.float16)
-    tracemalloc.start()
-    with Collected(images, tmp_path) as collected:
-        for place in range(images):
-            collected.put(place, one + np.float16(place % 2))
-        table, _ = collected.table()
-        seen = sum(len(rows) for _, rows in table.blocks([(0, 1000), (1500, images)]))
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert seen == images - 500
-    assert peak < 0.5 * images * one.nbytes
-
-
-def test_up_to_twice_as_many_images_as_are_searched_are_searched_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    features, labels = clouds(np.random.default_rng(16), [150, 150], 0.2)
-    told: list[tuple[int, int]] = []
-    for searched, stages in ((150, 0), (149, 4)):
-        monkeypatch.setattr(crossvalidation, "SEARCHED", searched)
-        train_head(features, one_hot(labels, 2), told=lambda *done: told.append(done))
-        folds = 4
-        assert told[-1] == (folds * (len(PENALTIES) + stages) + 1,) * 2
-
-
-def test_what_follows_the_search_begins_where_the_best_penalty_ended() -> None:
-    features, labels = clouds(np.random.default_rng(16), [150, 150], 0.2)
-    order = np.random.default_rng(1).permutation(300)
-    with Collected(300) as collected:
-        for place, one in enumerate(features[order]):
-            collected.put(place, one)
-        table, _ = collected.table()
-    spans = [(start, start + 100) for start in (0, 100, 200)]
-    fits = _Fits(table, one_hot(labels[order], 2), False, spans)
-    penalties, _ = _searched(fits, lambda: None)
-    _, slopes = objective(fits.starts[0], table, spans[1:], fits.loss(spans[1:]), penalties)
-    assert np.abs(slopes).max() < 1e-4

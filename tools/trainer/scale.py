@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -51,29 +52,40 @@ def measured(images: int, folder: Path) -> str:
         TAGS,
         np.arange(len(TAGS)) == (np.arange(images) % len(TAGS))[:, None],
     )
-    first, spent, head, trained = _timed(lesson, folder)
-    again, _, _, _ = _timed(lesson, folder)
+    first, trained = _timed(lesson, folder)
+    again, _ = _timed(lesson, folder)
     status = Path("/proc/self/status").read_text()
     peak, anonymous = (int(re.findall(rf"{name}:\s+(\d+) kB", status)[0]) / 1000 for name in ("VmHWM", "RssAnon"))
     disk = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
-    return (
-        f"{images:>8}  {first:8.1f}  {spent:8.1f}  {head:8.1f}  {again:8.1f}  {peak:7.0f}  {anonymous:7.0f}  "
-        f"{disk:7.0f}  {trained.figures.accuracy:7.3f}"
-    )
+    times = "  ".join(f"{one:8.1f}" for one in (*first.all, *first.fitting, *again.all))
+    return f"{images:>8}  {times}  {peak:7.0f}  {anonymous:7.0f}  {disk:7.0f}  {trained.figures.accuracy:7.3f}"
 
 
-def _timed(lesson: Lesson, folder: Path) -> tuple[float, float, float, Trained]:
-    """Seconds in all, of all cores, and after the images were looked at; and what came of it."""
-    began, spent, looked = time.monotonic(), time.process_time(), [0.0]
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """Seconds on the clock, and of all cores: in all, and after the images were looked at."""
+
+    all: tuple[float, float]
+    fitting: tuple[float, float]
+
+
+def _timed(lesson: Lesson, folder: Path) -> tuple[_Taken, Trained]:
+    """How long a training takes, and what came of it."""
+    looked: list[tuple[float, float]] = []
+
+    def now() -> tuple[float, float]:
+        return time.monotonic(), time.process_time()
 
     def told(what: str, _done: int, _of: int) -> None:
-        if what == CHOOSING:
-            looked[0] = looked[0] or time.monotonic()
+        if what == CHOOSING and not looked:
+            looked.append(now())
 
+    began = now()
     with FeatureCache(folder) as cache:
         trained = learn(lesson, cache=cache, folder=folder, told=told)
-    ended = time.monotonic()
-    return ended - began, time.process_time() - spent, ended - looked[0], trained
+    ended = now()
+    (clock, cores), *_ = looked
+    return _Taken((ended[0] - began[0], ended[1] - began[1]), (ended[0] - clock, ended[1] - cores)), trained
 
 
 @click.command()
@@ -81,6 +93,8 @@ def _timed(lesson: Lesson, folder: Path) -> tuple[float, float, float, Trained]:
 @click.option("--here", is_flag=True, hidden=True, help="In this process.")
 def main(sizes: tuple[int, ...], here: bool) -> None:
     """Train on so many drawn pictures each; seconds, megabytes and the accuracy of each training.
+
+    `fitting` is what comes after the images were looked at, `cached` the same training once more.
 
     \b
     Example:
@@ -90,7 +104,9 @@ def main(sizes: tuple[int, ...], here: bool) -> None:
         with tempfile.TemporaryDirectory() as folder:
             click.echo(measured(sizes[0], Path(folder)))
         return
-    click.echo("  images   seconds  cpu secs  head sec    cached  peak MB  anon MB  disk MB accuracy")
+    click.echo(
+        "  images   seconds    of CPU   fitting    of CPU    cached    of CPU  peak MB  anon MB  disk MB accuracy"
+    )
     for size in sizes:
         command = [sys.executable, "-m", "trainer.scale", "--here", str(size)]
         subprocess.run(command, check=True, env=os.environ | {"OPENBLAS_NUM_THREADS": "1"})

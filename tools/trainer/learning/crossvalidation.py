@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,15 @@ from trainer.learning.calibration import (
     softmax,
     temperature,
 )
+from trainer.learning.collected import Collected, Scaling
 from trainer.learning.folds import Places, folds_of, in_fold_order
-from trainer.learning.head import PENALTIES, Head, answers, fit, unpacked
+from trainer.learning.head import Aim, Head, answers, fit, unpacked
 from trainer.learning.losses import Loss, Sigmoid, Softmax, Truth
-from trainer.learning.rows import Collected, Scaling, Span, Table, Vector
+from trainer.learning.progress import Parts, Told, nobody
+from trainer.learning.rows import Span, Table, Vector, spread
+
+PENALTIES = (3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6)
+"""Those searched, strongest first; each next fit starts where the last one ended."""
 
 SEARCHED = 1000
 """With twice as many images and more, the penalty is searched on so many of them first, which is quicker from there on.
@@ -32,13 +37,8 @@ SEARCHED = 1000
 The figures are always those of all.
 """
 
-_WEAKEST = 1e-7
-
-Told = Callable[[int, int], None]
-
-
-def _nobody(_done: int, _of: int) -> None:
-    """Nobody listens."""
+_WEAKEST, _STRONGEST = 1e-8, 1e-2
+_NEAR = 4  # penalties that are tried on all images, as a rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,18 +76,20 @@ class _Fits:
     truth: Truth
     independent: bool
     spans: list[Span]
-    starts: dict[int, Vector] = field(default_factory=dict)
+    spread: Vector
+    parts: Parts
+    starts: list[Vector] = field(default_factory=list)
 
-    def answers(self, penalties: Vector, done: Callable[[], None]) -> Matrix:
+    def answers(self, penalties: Vector) -> Matrix:
         """Out-of-fold logits [images of the spans, tags]."""
-        logits = []
-        for held, span in enumerate(self.spans):
-            seen = [other for nth, other in enumerate(self.spans) if nth != held]
-            loss = self.loss(seen)
-            self.starts[held] = fit(self.table, seen, loss, penalties, self.starts.get(held))
-            logits.append(answers(self.starts[held], self.table, span, len(penalties)))
-            done()
-        return np.concatenate(logits)
+        aims = [self.aim([other for other in self.spans if other != held], penalties) for held in self.spans]
+        self.starts = fit(self.table, aims, self.starts, self.spread, self.parts.passed)
+        told = zip(self.starts, self.spans, strict=True)
+        return np.concatenate([answers(start, self.table, span, len(penalties)) for start, span in told])
+
+    def aim(self, spans: list[Span], penalties: Vector) -> Aim:
+        """To answer those images right."""
+        return Aim(spans, self.loss(spans), penalties)
 
     def loss(self, spans: list[Span]) -> Loss:
         """The loss over those images."""
@@ -108,7 +110,7 @@ def train_head(
     seed: int = 0,
     emphasis: Vector | float = 1.0,
     folder: Path | None = None,
-    told: Told = _nobody,
+    told: Told = nobody,
 ) -> tuple[Head, CrossValidated]:
     """The head that fits the `features` [views, size] of each image best, and its cross-validated figures.
 
@@ -124,37 +126,34 @@ def train_head(
     with Collected(len(truth), folder) as collected:
         for nth, one in enumerate(features):
             collected.put(int(place[nth]), one)
-        table, scaling = collected.table(emphasis)
-        head, judged, penalties = _trained(table, scaling, truth[order], folds[order], independent, told)
+        parts = Parts(2 + len(PENALTIES) + (_NEAR if _is_large(truth) else 0), told)
+        table, scaling = collected.table(emphasis, parts.within)
+        parts.ended()
+        head, judged, penalties = _trained(table, scaling, truth[order], folds[order], independent, parts)
+        parts.left(0)
     return head, _figures(judged.probabilities[place], truth, folds, independent, penalties)
 
 
+def _is_large(truth: Truth) -> bool:
+    return len(truth) > 2 * SEARCHED
+
+
 def _trained(
-    table: Table, scaling: Scaling, truth: Truth, folds: Places, independent: bool, told: Told
+    table: Table, scaling: Scaling, truth: Truth, folds: Places, independent: bool, parts: Parts
 ) -> tuple[Head, _Judged, Vector]:
     ends = np.flatnonzero(np.diff(folds, append=-1)) + 1
     spans = list(zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True))
-    large = len(truth) > 2 * SEARCHED
     most = -(-SEARCHED // len(spans))
-    searched = [(start, min(end, start + most)) if large else (start, end) for start, end in spans]
-    steps = len(spans) * (len(PENALTIES) + (4 if large else 0)) + 1
-    done = 0
-
-    def step() -> None:
-        nonlocal done
-        done = min(done + 1, steps - 1)
-        told(done, steps)
-
-    few = _Fits(table, truth, independent, searched)
-    penalties, judged = _searched(few, step)
-    if large:
-        fits = _Fits(table, truth, independent, spans, few.starts)
-        penalties, judged = _weakened(fits, penalties, step)
-        few.starts = fits.starts
-    everything = [(0, len(truth))]
-    start = np.mean(list(few.starts.values()), axis=0)
-    packed = fit(table, everything, few.loss(everything), penalties, start)
-    told(steps, steps)
+    searched = [(start, min(end, start + most)) if _is_large(truth) else (start, end) for start, end in spans]
+    fits = _Fits(table, truth, independent, searched, spread(table, searched), parts)
+    penalties, judged = _searched(fits)
+    if _is_large(truth):
+        parts.left(_NEAR + 1)
+        fits.spans = spans
+        penalties, judged = _settled(fits, np.maximum(penalties * most * len(spans) / len(truth), _WEAKEST))
+    parts.left(1)
+    aim = fits.aim([(0, len(truth))], penalties)
+    (packed,) = fit(table, [aim], [np.mean(fits.starts, axis=0)], fits.spread, parts.passed)
     weights, bias = scaling.unscaled(*unpacked(packed, truth.shape[1]))
     return (
         Head(
@@ -167,17 +166,15 @@ def _trained(
     )
 
 
-def _searched(fits: _Fits, step: Callable[[], None]) -> tuple[Vector, _Judged]:
+def _searched(fits: _Fits) -> tuple[Vector, _Judged]:
     """The best penalty of each tag (or of all), and what it showed; ends after two weaker ones that were worse.
 
     The `fits` start from the best ones afterwards: what comes next is near those.
     """
     tags = fits.truth.shape[1]
-    path: Iterator[tuple[float, _Judged]] = (
-        (penalty, _judged(fits, np.full(tags, penalty), step)) for penalty in PENALTIES
-    )
+    path: Iterator[tuple[float, _Judged]] = ((penalty, _judged(fits, np.full(tags, penalty))) for penalty in PENALTIES)
     penalty, best = next(path)
-    starts = dict(fits.starts)
+    starts = fits.starts
     penalties = np.full(len(best.losses), penalty)
     worse = np.zeros(len(best.losses), int)
     for penalty, judged in path:
@@ -185,27 +182,36 @@ def _searched(fits: _Fits, step: Callable[[], None]) -> tuple[Vector, _Judged]:
         best = _best(best, judged, better)
         penalties = np.where(better, penalty, penalties)
         worse = np.where(better, 0, worse + 1)
-        starts = dict(fits.starts) if better.any() else starts
+        starts = fits.starts if better.any() else starts
         if (worse >= 2).all():
             break
     fits.starts = starts
     return np.broadcast_to(penalties, (tags,)).copy(), best
 
 
-def _weakened(fits: _Fits, penalties: Vector, step: Callable[[], None]) -> tuple[Vector, _Judged]:
-    """The penalties of some images made to fit all of them: the more there are, the weaker is best."""
-    best = _judged(fits, penalties, step)
-    starts = dict(fits.starts)
-    while penalties.min() > _WEAKEST:
-        weaker = penalties / 3
-        judged = _judged(fits, weaker, step)
-        better = judged.losses < best.losses
-        if not better.any():
-            break
-        best, penalties = _best(best, judged, better), np.where(better, weaker, penalties)
-        starts = dict(fits.starts)
+def _settled(fits: _Fits, penalties: Vector) -> tuple[Vector, _Judged]:
+    """The best penalties near those, tried on all images of the `fits`: weaker ones, and where none is better stronger.
+
+    The `fits` start from the best ones afterwards.
+    """
+    best, starts, first = _judged(fits, penalties), fits.starts, penalties
+    for factor in (1 / 3, 3.0):
+        moving = penalties == first
+        while (moving := moving & _allowed(penalties * factor)).any():
+            tried = np.where(moving, penalties * factor, penalties)
+            fits.starts = starts
+            judged = _judged(fits, tried)
+            better = judged.losses < best.losses
+            if better.any():
+                best, starts = _best(best, judged, better), fits.starts
+            moving = moving & better
+            penalties = np.where(moving, tried, penalties)
     fits.starts = starts
     return penalties, best
+
+
+def _allowed(penalties: Vector) -> npt.NDArray[np.bool_]:
+    return (penalties >= _WEAKEST) & (penalties <= _STRONGEST)
 
 
 def _best(one: _Judged, other: _Judged, better: npt.NDArray[np.bool_]) -> _Judged:
@@ -213,8 +219,9 @@ def _best(one: _Judged, other: _Judged, better: npt.NDArray[np.bool_]) -> _Judge
     return _Judged(*(np.where(better, getattr(other, name), getattr(one, name)) for name in _Judged.__slots__))
 
 
-def _judged(fits: _Fits, penalties: Vector, step: Callable[[], None]) -> _Judged:
-    logits, truth = fits.answers(penalties, step), fits.seen_truth
+def _judged(fits: _Fits, penalties: Vector) -> _Judged:
+    logits, truth = fits.answers(penalties), fits.seen_truth
+    fits.parts.ended()
     if fits.independent:
         lines = np.array([line(logits[:, tag], truth[:, tag]) for tag in range(truth.shape[1])])
         probabilities = sigmoid(logits * lines[:, 0] + lines[:, 1])

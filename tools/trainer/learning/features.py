@@ -93,12 +93,13 @@ def extract(
     No more than a few images are in memory at once. What is in the `cache` is not looked at again. Raises
     BadTrainingImage.
     """
-    pool = ThreadPoolExecutor(workers or cores(), thread_name_prefix="features")
+    workers = workers or cores()  # once: it takes longer to find out than to read an image's features
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="features")
     waiting: deque[Callable[[], Features]] = deque()
     try:
         for done, image in enumerate(images):
             waiting.append(_ask(image, done, pool, extractor, views, cache))
-            if len(waiting) > _AHEAD * (workers or cores()):
+            if len(waiting) > _AHEAD * workers:
                 yield waiting.popleft()()
         while waiting:
             yield waiting.popleft()()

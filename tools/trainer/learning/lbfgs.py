@@ -1,4 +1,4 @@
-"""Minimise a smooth function with L-BFGS: gradients only, a short memory, no dependency.
+"""Minimise smooth functions with L-BFGS: gradients only, a short memory, no dependency.
 
 Source: Nocedal and Wright, "Numerical Optimization", algorithms 7.4 and 7.5, with a backtracking (Armijo) step.
 """
@@ -6,56 +6,76 @@ Source: Nocedal and Wright, "Numerical Optimization", algorithms 7.4 and 7.5, wi
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 Vector = npt.NDArray[np.float64]
-Objective = Callable[[Vector], tuple[float, Vector]]
+Found = tuple[float, Vector]
+"""Value and gradient at a point."""
+Objectives = Callable[[Mapping[int, Vector]], Mapping[int, Found]]
+"""What some of several functions are, each by its number, at one point each."""
 
 _MEMORY = 10
 _SUFFICIENT_DECREASE = 1e-4
 _SMALLEST_STEP = 1e-10
-_NO_PROGRESS = 1e-9
 
 
-def minimise(objective: Objective, start: Vector, *, steps: int = 150, tolerance: float = 2e-5) -> Vector:
-    """Where `objective` (value and gradient at a point) is least, from `start`.
+def minimise(
+    objectives: Objectives,
+    starts: Sequence[Vector],
+    reaches: Sequence[Vector | float],
+    *,
+    steps: int = 150,
+    tolerance: float = 1e-5,
+) -> list[Vector]:
+    """Where each function is least, from its start; all go on together, so one look at the data serves them all.
 
-    Ends when the largest slope is below `tolerance`, when the value no longer falls, or after `steps`.
+    `reaches` say for each number of a point how far is about as far as for another: 1 over the root of how strongly the
+    function bends there. The better they are, the fewer looks are needed. Each function ends when its slopes, in steps
+    of that reach, promise less than `tolerance` more, when its value no longer falls, or after `steps`.
     """
-    x = start.astype(np.float64)
-    value, gradient = objective(x)
+    descents = [_descent(start, reach, steps, tolerance) for start, reach in zip(starts, reaches, strict=True)]
+    asked = {nth: next(descent) for nth, descent in enumerate(descents)}
+    ended = dict[int, Vector]()
+    while asked:
+        found = objectives(asked)
+        still = dict[int, Vector]()
+        for nth, one in found.items():
+            try:
+                still[nth] = descents[nth].send(one)
+            except StopIteration as end:
+                ended[nth] = end.value
+        asked = still
+    return [ended[nth] for nth in range(len(descents))]
+
+
+def _descent(start: Vector, reach: Vector | float, steps: int, tolerance: float) -> Generator[Vector, Found, Vector]:
+    """Asks for value and gradient at one point after another; ends with the lowest."""
+    x = start / reach
+    value, gradient = yield start
+    gradient = gradient * reach
     memory: deque[tuple[Vector, Vector]] = deque(maxlen=_MEMORY)
     for _ in range(steps):
-        if np.abs(gradient).max(initial=0.0) < tolerance:
+        if gradient @ gradient / 2 < tolerance:
             break
         direction = _downhill(gradient, memory)
-        first = 1.0 if memory else min(1.0, 1.0 / float(np.abs(gradient).sum()))
-        x_next, value_next, gradient_next = _step(objective, x, value, gradient, direction, first)
+        slope, lower = float(gradient @ direction), False
+        length = 1.0 if memory else min(1.0, 1 / float(np.sqrt(gradient @ gradient)))
+        while not lower and length > _SMALLEST_STEP:
+            x_next = x + length * direction
+            value_next, gradient_next = yield x_next * reach
+            lower = value_next <= value + _SUFFICIENT_DECREASE * length * slope
+            length /= 2
+        if not lower or value_next == value:
+            break  # nothing lower can be told apart in floating point
+        gradient_next = gradient_next * reach
         moved, bent = x_next - x, gradient_next - gradient
         if bent @ moved > 1e-12:  # else the curvature is lost in rounding and would spoil the memory
             memory.append((moved, bent))
-        done = abs(value - value_next) < _NO_PROGRESS * max(1.0, abs(value))
         x, value, gradient = x_next, value_next, gradient_next
-        if done:
-            break
-    return x
-
-
-def _step(
-    objective: Objective, x: Vector, value: float, gradient: Vector, direction: Vector, length: float
-) -> tuple[Vector, float, Vector]:
-    """The first point along `direction`, halving from `length`, that lies low enough; with its value and gradient."""
-    slope = float(gradient @ direction)
-    while length > _SMALLEST_STEP:
-        x_next = x + length * direction
-        value_next, gradient_next = objective(x_next)
-        if value_next <= value + _SUFFICIENT_DECREASE * length * slope:
-            return x_next, value_next, gradient_next
-        length /= 2
-    return x, value, gradient  # nothing lower can be told apart in floating point
+    return x * reach
 
 
 def _downhill(gradient: Vector, memory: deque[tuple[Vector, Vector]]) -> Vector:

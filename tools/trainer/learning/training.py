@@ -180,8 +180,9 @@ def check_enough(counts: Mapping[str, int], least_tags: int = LEAST_TAGS) -> Non
 
 def _validation(lesson: Lesson, figures: CrossValidated) -> Validation:
     truths = [lesson.tags[number] for number in lesson.truth.argmax(axis=1).tolist()]
-    rows = figures.probabilities.tolist()
-    answers = [[Prediction(tag, p) for tag, p in zip(lesson.tags, row, strict=True)] for row in rows]
+    answers = (
+        [Prediction(tag, p) for tag, p in zip(lesson.tags, row.tolist(), strict=True)] for row in figures.probabilities
+    )
     return measured(lesson.tags, answers, truths)
 
 
