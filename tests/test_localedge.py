@@ -16,6 +16,7 @@ from azure.iot.device.exceptions import ClientError, CredentialError
 
 from edge import ROUTES, manifest
 from hubs import OF_THE_SDK
+from sampling import until
 
 pytestmark = OF_THE_SDK
 
@@ -370,6 +371,7 @@ async def test_a_forgotten_module_is_connected_and_deaf(edge):
 async def test_a_token_of_the_old_key_is_refused(edge):
     async with module(edge, "sampler") as (sampler, _):
         await edge.control("POST", "/rekey", {"module": "sampler"})
+        await until(lambda: not sampler.connected)  # to connect before it knows that it was cut off does nothing
         with pytest.raises(CredentialError):
             await sampler.connect()
     async with module(edge, "sampler"):
