@@ -71,7 +71,8 @@ $(UV):
 	@.uv/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 
 .venv/demo: $(UV) uv.lock pyproject.toml
-	@$(UV) sync --frozen --inexact --python .uv/bin/python $(EXTRAS)
+	@echo 'putting the packages of uv.lock into .venv ...'
+	@$(UV) sync --quiet --frozen --inexact --python .uv/bin/python $(EXTRAS)
 	@touch $@
 
 .venv/bench: $(UV) uv.lock pyproject.toml

@@ -27,6 +27,7 @@ PROGRAMS = {
     "test_bench_sampling",
     "test_classifier_process",
     "test_demo",
+    "test_demo_end",
     "test_dockerfiles",
     "test_label_server",
     "test_loop",

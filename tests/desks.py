@@ -157,8 +157,13 @@ class Desk:
         return str(await self.page.evaluate(KEY))
 
     async def sees_tiles(self) -> None:
-        """Tiles are on the screen, all of them, with their pictures."""
+        """Tiles are on the screen, those that are picked have their pictures."""
         await self.page.wait_for_function(SEEN)
+
+    async def picks_all_tiles(self) -> None:
+        """Also those that do not look like the first, after a look at each, below the fold too."""
+        await self.page.keyboard.press("a")
+        await self.page.evaluate(LOOK)
 
     async def next_after(self, key: str) -> str:
         """The image that has come instead of that one."""
@@ -187,8 +192,14 @@ SHOWN = """() => {
   return shown && shown.complete && shown.naturalWidth > 0 && document.getElementById('calm').hidden;
 }"""
 SEEN = """() => {
-  const tiles = [...document.querySelectorAll(".tile")];
+  const tiles = [...document.querySelectorAll('.tile[aria-selected="true"]')];
   return tiles.length && tiles.every((one) => one.seen && one.querySelector("img").complete);
+}"""
+LOOK = """async () => {
+  for (const tile of document.querySelectorAll(".tile")) {
+    tile.scrollIntoView();
+    while (!tile.seen || !tile.querySelector("img").complete) await new Promise(requestAnimationFrame);
+  }
 }"""
 KEY = "() => new URL(document.querySelector('.frame.shown').src).pathname.split('/').at(-1)"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -192,3 +193,8 @@ async def test_whatever_format_is_asked_for_the_page_comes(
         async with client.get("/metrics", headers={"Accept": accept}) as response:
             assert response.status == 200
             assert "classifier_in_flight" in await response.text()
+
+
+def test_the_docs_say_each_thing_once() -> None:
+    lines = [line for line in DOCS.read_text().splitlines() if len(line) > 40 and not line.startswith("|")]
+    assert sorted(line for line, times in Counter(lines).items() if times > 1) == []

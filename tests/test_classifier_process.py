@@ -207,20 +207,24 @@ async def test_every_flag_is_also_an_environment_variable(start: Any, model: str
 
 def test_what_is_wrong_with_the_settings_is_one_clear_line(start: Any, model: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
+    (tmp_path / "gap").mkdir()
+    (tmp_path / "gap" / "model.onnx").write_text("x")
+    (tmp_path / "gap" / "labels.txt").write_text("\nred\n")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
         cases = {
-            ("--model", str(tmp_path / "none.zip")): "there is no model at",
+            ("--model", str(tmp_path / "none.zip")): f"error: --model: there is no model at {tmp_path / 'none.zip'}",
+            ("--model", str(tmp_path / "gap")): f"error: --model: {tmp_path / 'gap'}: line 1 of labels.txt is empty",
             ("--model", str(tmp_path / "file")): "is no zip, no folder and no .onnx file",
             ("--model", model, "--port", port): f"port {port} is in use: choose another with --port",
             ("--model", model, "--host", "a..b"): "--host a..b is neither an address nor a name",
             ("--model", model, "--host", "a" * 64): "is neither an address nor a name",
             ("--model", model, "--spool", str(tmp_path / "file" / "spool")): "--spool",
             ("--model", model, "--workers", "9", "--max-in-flight", "3"): "--max-in-flight 3",
-            (): "Missing option '--model'",
-            ("--model", model, "--margin-below", "2"): "--margin-below",
+            (): "Missing option '--model' (env var: 'CLASSIFIER_MODEL')",
+            ("--model", model, "--margin-below", "2"): "'--margin-below' (env var: 'CLASSIFIER_MARGIN_BELOW')",
         }
         processes = {arguments: start(*arguments) for arguments in cases}
         for arguments, process in processes.items():

@@ -1,8 +1,11 @@
 """Every program: its help reads well, and each of its flags is an environment variable too."""
 
 import os
+import re
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -24,6 +27,7 @@ PROGRAMS = {
     "SAMPLER": sampler.__main__.main,
     "TRAINER": trainer.__main__.main,
 }
+README = Path(__file__).parents[1] / "README.md"
 # their values decide what else is read, or they end the program at once
 NO_SETTING = {"help", "version"}
 
@@ -76,3 +80,45 @@ def test_a_program_starts_by_its_name_and_tells_of_itself(program):
     )
     assert told.stdout.startswith("Usage: ")
     assert told.stderr == ""
+
+
+def typed():
+    """The lines of the README's shell blocks that start a program of ours, each with what was exported before it."""
+    exported, lines = {}, []
+    for block in re.findall(r"```sh\n(.*?)```", README.read_text(), re.DOTALL):
+        for line in block.splitlines():
+            words = shlex.split(line, comments=True)
+            if words[:1] == ["export"]:
+                exported |= dict(word.split("=", 1) for word in words[1:])
+            elif words:
+                lines.append((words, dict(exported)))
+    return lines
+
+
+def test_the_readme_says_how_to_enter_the_environment_before_its_first_command():
+    first = [words[:2] for words, _ in typed()]
+    assert first.index([".", ".venv/bin/activate"]) == min(
+        nth for nth, (name, *_) in enumerate(first) if name in (".", "python", "ripeloop")
+    )
+
+
+def test_every_command_of_the_readme_can_be_typed_as_it_stands(tmp_path, monkeypatch):
+    (tmp_path / "pictures").mkdir()
+    monkeypatch.chdir(tmp_path)
+    tried = 0
+    for words, exported in typed():
+        if words[0] != "ripeloop" and words[:2] != ["python", "-m"]:
+            continue
+        name, *rest = words[2:] if words[0] == "python" else words
+        prefix, context = name.upper(), None
+        command = PROGRAMS[prefix]
+        while rest and rest[0] in getattr(command, "commands", {}):
+            context = click.Context(command, info_name=name, parent=context, auto_envvar_prefix=prefix)
+            name, *rest = rest
+            command = command.commands[name]
+        with monkeypatch.context() as environ:
+            for variable, value in exported.items():
+                environ.setenv(variable, value)
+            command.make_context(name, rest, parent=context, auto_envvar_prefix=prefix).close()
+        tried += 1
+    assert tried >= 8

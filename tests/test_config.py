@@ -45,7 +45,8 @@ def sample(folder: str) -> None:
 
 
 def counted(*words: str, **environ: str) -> int:
-    """How many images `ripeloop samples` finds where it was told to look."""
+    """How many images `ripeloop samples` finds where it was told to look; in `empty` none."""
+    Path("empty/samples").mkdir(parents=True, exist_ok=True)
     result = run(*words, "samples", "--json", **environ)
     assert result.exit_code == 0, result.output
     return int(json.loads(result.stdout)["images"])
@@ -180,6 +181,28 @@ def test_the_example_is_a_file_that_is_taken_once_its_settings_are_filled_in() -
     names = set(held())
     assert {"endpoint", "min-images", "samples.newest"} <= names
     assert not {"training-key", "compare.key", "hub"} & names
+
+
+def test_the_example_is_taken_with_every_line_of_it_even_where_it_says_nothing() -> None:
+    whole = re.sub(r"^#(?=[\w-]+ = )", "", "\n".join(toml_example(main)), flags=re.MULTILINE)
+    Path("ripeloop.toml").write_text(whole)
+    ended = run("config", "--all")
+    assert ended.exit_code == 0, ended.output
+    Path("ripeloop.toml").write_text('[config]\nexample = ""\n')  # as an empty variable: not set
+    assert "the file" in run("config").output
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('min-images = "many"', "'many' is no number: write a whole number from 1 on"),
+        ('chance = "often"', "'often' is no number: write a number from 0 to 1"),
+    ],
+)
+def test_a_word_for_a_number_is_told_the_numbers_there_are(line: str, words: str) -> None:
+    Path("ripeloop.toml").write_text(f"{line}\n")
+    ended = run("config")
+    assert (ended.exit_code, words in ended.output) == (2, True), ended.output
 
 
 def test_no_two_settings_of_one_command_have_one_name() -> None:

@@ -76,9 +76,14 @@ def folder_with(made, place):
 
 @pytest.mark.timeout(180)
 def test_own_pictures_are_answered_and_every_flagged_one_is_accounted_for(tmp_path, fruit, made):
-    folder_with(made, tmp_path)
+    run = folder_with(made, tmp_path) / "run"
+    run.mkdir()
+    (run / "report.html").write_text("of the run before")
     ended = demo(tmp_path, "--images", str(fruit), *free_ports(), timeout=170)
     assert ended.returncode == 0, ended.stdout + ended.stderr
+    before = tmp_path / "demo" / "run.before" / "report.html"
+    assert before.read_text() == "of the run before"
+    assert f"kept until the next: {before}" in ended.stdout
     assert "training a model on a few pictures of each tag" in ended.stdout
     assert "Every flagged image is accounted for." in ended.stdout
     for row in ("images posted", "req/s", "flagged", "kept", "dropped", "uploaded", "uplink saved", "right answers"):

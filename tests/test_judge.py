@@ -239,6 +239,17 @@ def test_what_cannot_be_used_is_one_line_and_judges_nothing(tmp_path: Path, brok
     assert any(word in line for word in why.split("|"))
 
 
+def test_of_no_images_no_figure_is_shown(tmp_path: Path) -> None:
+    images = tmp_path / "h"
+    (images / "red").mkdir(parents=True)
+    (images / "red" / "damaged.jpg").write_bytes(b"\xff\xd8\xff and no more")
+    shown = run(seeing(tmp_path / "a.zip"), seeing(tmp_path / "c.zip"), images).stdout
+    rows = [line for line in shown.splitlines() if "accuracy" in line or "calibration" in line]
+    assert len(rows) == 3
+    assert not any(figure in shown for figure in ("0.000", "p = ", "98.0"))
+    assert rows[-1].count("\N{EN DASH}") == 2
+
+
 def test_a_verdict_is_read_by_a_person_and_hostile_names_do_nothing(tmp_path: Path) -> None:
     images = holdout(tmp_path / "h")
     hostile = "[red]\N{RIGHT-TO-LEFT OVERRIDE}\x1b[31m.png"

@@ -22,7 +22,7 @@ from retrain.judging.curve import Turn
 from retrain.judging.holdout import LeftOut, find
 from retrain.judging.judge import Contender, Judgement, Rule, judge
 from retrain.judging.report.page import page
-from retrain.judging.report.pictures import MOST, SIDE, thumbnail
+from retrain.judging.report.pictures import MOST, SIDE, shortened, thumbnail
 from retrain.judging.report.plots import intervals, learning, reliability
 from retrain.judging.report.style import STYLE
 
@@ -159,6 +159,18 @@ def test_a_file_that_is_gone_by_now_leaves_a_word_in_its_place(tmp_path: Path, b
     html = page(better)
     assert html.count("the file is gone") == 2
     assert html.count("<img ") == 38
+
+
+def test_an_image_named_by_its_id_is_shortened_and_whole_in_its_title() -> None:
+    name = f"ripe/{'0123456789abcdef' * 4}.jpg"
+    assert shortened(name) == "ripe/0123456789….jpg"
+    assert shortened("ripe/a picture of mine.jpg") == "ripe/a picture of mine.jpg"
+
+
+def test_the_name_below_a_picture_is_whole_in_its_title(better: Judgement) -> None:
+    shown = [one["title"] for tag, one in Seen(page(better)).elements if tag == "small" and "title" in one]
+    assert shown == [flip.answered.case.name for kind in ("worse", "better", "other") for flip in better.flips
+                     if flip.kind == kind]  # fmt: skip
 
 
 def test_many_changes_are_counted_and_not_all_shown(tmp_path: Path) -> None:

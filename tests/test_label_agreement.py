@@ -143,6 +143,8 @@ def test_a_suggestion_steers_where_more_agree_who_see_it():
     assert found.difference == pytest.approx(0.3)
     assert found.interval == pytest.approx((0.156, 0.445), abs=0.002)  # by hand, from the two of Wilson
     assert found.steers
+    assert found.enough
+    assert not Steered(Share(90, 100), Share(30, 49)).enough
     assert steered_by_person(answers)["ola"] == Steered(Share(30, 40), Share(0, 0))
 
 

@@ -1,15 +1,20 @@
 """Likely mistakes, and the judge's report, in a real Chromium."""
 
 import asyncio
+import sqlite3
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from containers import Container, said, usual
 from desks import Server, eventually
+from holdouts import coloured, seeing
+from labelling import sample_of
 from retrain.label.container.samples import key_of
-from retrain.labels import BLIND, REVIEW
+from retrain.labels import BLIND, REVIEW, Labels
+from ripeloop.blobs import FolderBlobs
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -21,6 +26,16 @@ async def doubted(folder: Path, **settings: object) -> Server:
     for red in (0.99, 0.97, 0.95):
         await container.put(said("green", "ola"), red=red)
     container.cache.close()
+    return await Server(folder, tags=("red", "green", "blue"), **settings).start()
+
+
+async def mistaken(folder: Path, **settings: object) -> Server:
+    """A server over labels that the devices' model agrees with; the last is wrong, which only its picture tells."""
+    blobs = FolderBlobs(folder / "samples")
+    colours = [*["red", "green"] * 5, "red"]
+    for nth, (colour, label) in enumerate(zip(colours, [*colours[:-1], "green"], strict=True)):
+        sample, image = sample_of(nth, image=coloured(colour, nth), predictions=[(label, 0.9), ("blue", 0.1)])
+        await blobs.put(sample.blob, image, Labels().with_answer(said(label)).into(sample.metadata()))
     return await Server(folder, tags=("red", "green", "blue"), **settings).start()
 
 
@@ -65,9 +80,38 @@ async def test_the_pages_of_numbers_fit_a_telephone_and_break_no_rule_of_their_o
         for path in ("/progress", "/quality"):
             await desk.page.goto(server.url + path)
             assert await desk.page.evaluate("document.documentElement.scrollWidth") <= 360
+            off = await desk.page.evaluate("""() => [...document.querySelectorAll("table.wide td, table.wide .pill")]
+              .map((one) => one.getBoundingClientRect().right).filter((right) => right > innerWidth)""")
+            assert off == [], path
             loaded = "() => [...document.images].every((one) => one.complete && one.naturalWidth > 0)"
             await desk.page.wait_for_function(loaded)
             await desk.shot(f"narrow{path.replace('/', '-')}")
+    finally:
+        await server.stop()
+
+
+async def test_a_telephone_shows_both_ways_out_of_a_doubt(tmp_path, browsers):
+    version = "6b0c2a2e-51c2-4bd0-9e0f-0d4d5a1c77aa"
+    server = await mistaken(tmp_path, model=seeing(tmp_path / "new.zip", version))
+    try:
+
+        async def asked() -> bool:
+            with closing(sqlite3.connect(tmp_path / "state" / "predicted.db")) as kept:
+                return bool(kept.execute("SELECT count(*) = 11 FROM predicted").fetchone()[0])
+
+        await eventually(asked, 30)
+        desk = await browsers.desk(server, "Eva", "/mistakes", viewport={"width": 390, "height": 844})
+        await desk.page.wait_for_selector(".doubt")
+        assert "The newer model says" in await desk.page.inner_text("#opinion")
+        assert version not in await desk.page.inner_text("body"), "an id tells a person nothing"
+        assert await desk.page.locator(".doubt").last.get_attribute("title") == version
+        boxes = [await desk.page.locator(f"[data-command={name}]").bounding_box() for name in ("keep", "take", "undo")]
+        assert await desk.page.locator("[data-command=take]").evaluate("""(one) => {
+          const box = one.getBoundingClientRect();
+          return document.elementFromPoint(box.x + box.width / 2, box.y + box.height - 4).closest("button") === one;
+        }""")
+        assert all(box["y"] + box["height"] <= 844 for box in boxes)
+        await desk.shot("telephone-mistakes")
     finally:
         await server.stop()
 

@@ -139,6 +139,69 @@ async def test_a_telephone_shows_all_without_scrolling_sideways(label_server, br
 
 
 @pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("language", LANGUAGES)
+async def test_on_a_telephone_every_button_says_what_it_does(label_server, browsers, language):
+    server = await label_server(8)
+    desk = await browsers.desk(server, viewport={"width": 390, "height": 844}, has_touch=True, locale=language)
+    says = translator(language)
+    for path, command, word in (
+        ("/label", "zoom", "zoom"),
+        ("/label", "contrast", "contrast"),
+        ("/grid", "all", "all"),
+    ):
+        await desk.open(path)
+        assert await desk.page.inner_text(f"[data-command={command}]") == says(f"label.{word}")
+        assert await desk.page.evaluate(WIDE) == 0
+    await desk.page.wait_for_selector(".tile")
+    await desk.shot(f"telephone-words-{language}")
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_pages_beyond_the_edge_of_a_telephone_are_hinted_at(label_server, browsers):
+    server = await label_server(2)
+    desk = await browsers.desk(server, viewport={"width": 390, "height": 844}, has_touch=True)
+    side = "(side) => getComputedStyle(document.querySelector('.top nav'), side).content"
+    for path, before, after in (("/label", False, True), ("/mistakes", True, False)):
+        await desk.page.goto(server.url + path)
+        await desk.page.wait_for_selector(f".top nav[data-{'after' if after else 'before'}]")
+        seen = [await desk.page.evaluate(side, name) != "none" for name in ("::before", "::after")]
+        assert seen == [before, after], path
+    wide = await browsers.desk(server)
+    assert await wide.page.evaluate(side, "::after") == "none"
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_tag_s_name_is_in_the_middle_of_its_button_where_nothing_is_below(label_server, browsers):
+    server = await label_server(8, blind=1.0)
+    desk = await browsers.desk(server, viewport={"width": 390, "height": 844}, has_touch=True)
+    for path in ("/label", "/grid", "/review"):
+        await desk.open(path)
+        off = await desk.page.evaluate("""() => [...document.querySelectorAll(".tag")].map((tag) => {
+          const [own, name] = [tag, tag.querySelector(".name")].map((one) => one.getBoundingClientRect());
+          return Math.abs((own.top + own.bottom) / 2 - (name.top + name.bottom) / 2);
+        })""")
+        assert max(off) <= 3, (path, off)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_without_an_image_no_answer_can_be_pressed(label_server, browsers):
+    server = await label_server(1)
+    desk = await browsers.desk(server, path="/review")
+    await desk.page.wait_for_selector("#calm:not([hidden])")
+    free = "() => [...document.querySelectorAll('.answers button, .view button')].filter((one) => !one.disabled).length"
+    await desk.page.wait_for_function("() => document.querySelectorAll('.tag').length === 3")
+    assert await desk.page.evaluate(free) == 0
+    await desk.shot("review-empty")
+    await desk.open("/label")
+    await desk.press("1")
+    await desk.sent()
+    assert await desk.page.evaluate(free) == 1, "the answer can be taken back"
+    await desk.page.click("[data-command=undo]")
+    await desk.shows_image()
+    assert await desk.page.evaluate(free) == 3 + 5 + 2
+
+
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("theme", ["light", "dark"])
 async def test_it_is_looked_at_on_a_desk(label_server, browsers, theme):
     server = await label_server(40, size=300, blind=0.0)

@@ -15,6 +15,7 @@ from yarl import URL
 from containers import Container, said, usual
 from holdouts import seeing
 from labelling import Browser
+from retrain.label.quality.labellers import ENOUGH
 from retrain.labels import BLIND, REVIEW, SUGGESTED, TAG
 
 NASTY = '<script>alert("x")</script>'
@@ -63,7 +64,8 @@ async def test_the_pages_show_an_admin_all_and_a_labeller_no_other_name(containe
         assert "ola" in admins
         assert "ola" not in own
         assert "<bdi>kari</bdi>" in own
-        assert "75" in own  # of a hundred images both say the same
+        assert "too few to tell: 4" in own  # images that both answered
+        assert "75 %" not in own  # percent of them they say the same of
         assert "&lt;script&gt;" in (await read(eva, "/progress"))[0]
 
 
@@ -75,6 +77,31 @@ async def test_the_pages_of_an_empty_container_say_that_there_is_nothing_yet(tmp
         assert (await mistakes(eva))["mistakes"] == []
         assert await rows_of(eva, "/export.csv") == []
     empty.cache.close()
+
+
+async def test_quality_concludes_nothing_from_a_few_answers(tmp_path):
+    found = Container(tmp_path)
+    await found.put(said("red", how=SUGGESTED))
+    await found.put(said("green"))
+    async with found.opened() as (eva, _):
+        few = (await read(eva, "/quality"))[0]
+        assert "Too few answers to tell: 50 with the suggestion shown and 50 with it hidden are needed." in few
+        assert "No sign that" not in few
+        assert "100 %" not in few  # of one
+        assert "too few to tell: 1" in few
+    found.cache.close()
+
+
+async def test_quality_concludes_from_enough_answers(tmp_path):
+    found = Container(tmp_path)
+    for nth in range(ENOUGH):
+        await found.put(said("red" if nth % 2 else "green", how=SUGGESTED))
+        await found.put(said("red" if nth % 2 else "green"))
+    async with found.opened() as (eva, _):
+        enough = (await read(eva, "/quality"))[0]
+        assert "No sign that the suggestion steers." in enough
+        assert "Too few answers" not in enough
+    found.cache.close()
 
 
 async def test_every_page_speaks_every_language(container):

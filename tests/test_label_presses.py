@@ -118,6 +118,7 @@ async def test_a_group_s_odd_ones_are_not_labelled_by_a_key_that_bounces(label_s
     desk = await browsers.desk(server, path="/grid")
     await desk.sees_tiles()
     shown = await desk.page.locator(".tile").count()
+    await desk.picks_all_tiles()
     await desk.page.locator(".tile").nth(2).click()
     await asyncio.sleep(GLANCE)
     twice = {"key": "2", "code": "Digit2"}

@@ -274,7 +274,8 @@ async def test_what_looks_alike_stands_together_in_the_grid(folder: FolderBlobs,
         ]
         first, second = groups if shown[0] in groups[0] else reversed(groups)
         alone = shown[0] == keys[5]  # without features it is like nothing
-        assert told["alike"] == (1 if alone else len(first))
+        assert told["groups"][0] == (1 if alone else len(first))
+        assert sum(told["groups"]) == len(shown)
         for group in (first, second):
             places = sorted(shown.index(key) for key in group)
             assert places == list(range(places[0], places[0] + len(group)))

@@ -34,7 +34,7 @@ class Heard:
 
 
 @asynccontextmanager
-async def module(edge, name, *, answers=True):
+async def module(edge, name, *, answers=True, **options):
     """A module's client, connected, its handlers set before it connects."""
     loop, heard = asyncio.get_running_loop(), Heard()
 
@@ -49,7 +49,7 @@ async def module(edge, name, *, answers=True):
             payload = {"name": request.name, "payload": request.payload}
             await client.send_method_response(MethodResponse.create_from_method_request(request, 200, payload))
 
-    client = await create(edge, name)
+    client = await create(edge, name, **options)
     await asyncio.to_thread(setattr, client, "on_message_received", on_message)
     await asyncio.to_thread(setattr, client, "on_twin_desired_properties_patch_received", on_patch)
     await asyncio.to_thread(setattr, client, "on_method_request_received", on_method)
@@ -369,7 +369,7 @@ async def test_a_forgotten_module_is_connected_and_deaf(edge):
 
 
 async def test_a_token_of_the_old_key_is_refused(edge):
-    async with module(edge, "sampler") as (sampler, _):
+    async with module(edge, "sampler", connection_retry=False) as (sampler, _):  # else it tries by itself meanwhile
         await edge.control("POST", "/rekey", {"module": "sampler"})
         await until(lambda: not sampler.connected)  # to connect before it knows that it was cut off does nothing
         with pytest.raises(CredentialError):

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from manifests.variables import read_env_file
 from retrain.__main__ import main
 from retrain.manifest.fill import chunks, fill
 from retrain.manifest.rendered import read_manifest
@@ -116,7 +117,23 @@ def test_the_examples_secrets_are_refused_unless_it_is_for_a_laptop(solution: Pa
     assert "BLOBS_KEY is still the example's" in done.output
     assert "CONTAINER_REGISTRY_PASSWORD is still the example's" in done.output
     assert not (solution / "config").exists()
+    done = render(solution, "--laptop")
+    assert done.exit_code == 0
+    assert "check it with --laptop, too" in done.stderr
+
+
+def test_one_fault_is_told_once_and_a_check_says_what_a_laptop_takes(solution: Path) -> None:
+    write_env(solution, BLOBS_KEY=read_env_file(solution / ".env.template")["BLOBS_KEY"])
+    (line,) = render(solution).stderr.splitlines()
+    assert "BLOBS_KEY is still the example's" in line
+    written = solution / "config" / "deployment.amd64.json"
     assert render(solution, "--laptop").exit_code == 0
+    check = ["manifest", "check", str(written)]
+    done = CliRunner().invoke(main, check)
+    assert (done.exit_code, "say --laptop" in done.stderr) == (NOT_AS_WANTED, True)
+    assert CliRunner().invoke(main, [*check, "--laptop"]).exit_code == 0
+    write_env(solution)
+    assert render(solution, "--laptop").stderr == ""  # it holds no key that everybody knows
 
 
 def test_a_manifest_that_is_not_sound_is_not_written_over_a_sound_one(solution: Path) -> None:

@@ -212,7 +212,9 @@ def test_a_zip_bomb_is_refused_before_it_unpacks(tmp_path: Path) -> None:
 def test_what_is_no_model_at_all_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.zip").write_text("hello")
+    (tmp_path / "cut.zip").write_bytes(zipped(tmp_path / "whole.zip").read_bytes()[:-30])
     cases = {
+        "cut.zip": "is a damaged zip, or one cut short; download the export again",
         "missing.zip": "there is no model at",
         "empty": "holds no .onnx file",
         "text.zip": "is no zip, no folder and no .onnx file",
@@ -222,6 +224,13 @@ def test_what_is_no_model_at_all_is_refused(tmp_path: Path) -> None:
     for name, words in cases.items():
         with pytest.raises(BadModel, match=words):
             load(tmp_path / name)
+
+
+def test_a_folder_without_a_name_is_called_by_the_one_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bananas").mkdir()
+    monkeypatch.chdir(tmp_path / "bananas")
+    with pytest.raises(BadModel, match=r"^bananas holds no \.onnx file"):
+        load(Path())
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")  # zipfile itself warns when writing one

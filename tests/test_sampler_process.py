@@ -363,7 +363,7 @@ async def test_odd_things_in_the_spool_stop_neither_the_sampler_nor_the_rest(on_
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({}, "--spool"),
+        ({}, "Missing option '--spool' (env var: 'SAMPLER_SPOOL')"),
         ({"SAMPLER_SPOOL": "/dev/null/spool"}, "--spool /dev/null/spool cannot be used"),
         ({"SAMPLER_SPOOL": "spool", "SAMPLER_CLOUD_BLOBS": "$CLOUD_BLOBS"}, "a blob address is missing"),
         ({"SAMPLER_SPOOL": "spool", "SAMPLER_CLOUD_BLOBS": "Account=a;Key=c2VjcmV0"}, "neither a connection string"),

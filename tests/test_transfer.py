@@ -154,6 +154,51 @@ def test_the_commands_clone_export_and_import(running: Service, project: str, tm
     assert "0 images added, 7 were there (0 with other tags), 0 tags made" in ripeloop(*into)
 
 
+def test_a_project_is_known_by_its_name_too_and_an_unknown_one_is_a_wrong_setting(
+    running: Service, cloud: CustomVision, tmp_path: Path
+) -> None:
+    def ripeloop(*words: str) -> tuple[int, str]:
+        environ = {"RIPELOOP_TRAINING_KEY": KEY, "RIPELOOP_TRAINER_KEY": KEY, "RIPELOOP_ENDPOINT": running.url}
+        ended = CliRunner(env=environ).invoke(main, words)
+        return ended.exit_code, ended.stderr
+
+    named = f"named-{time.monotonic_ns()}"
+    copy(ABOUT, items(), cloud, cloud.create(About(name=named)), lambda _: None)
+    there = str(tmp_path / "there")
+    export, clone = ("dataset", "export", "--to", there), ("trainer", "clone", "--to", running.url)
+    into = ("dataset", "import", "--from", there)
+    for words in (export, into, (*clone, "--to-project", named)):
+        assert ripeloop(*words, "--project", named) == (0, ""), words
+    for words in (export, into, clone):
+        code, said = ripeloop(*words, "--project", "no-such-one")
+        assert (code, "no project called 'no-such-one'" in said) == (2, True), words
+
+
+def test_a_folder_without_images_makes_no_project(running: Service, cloud: CustomVision, tmp_path: Path) -> None:
+    (tmp_path / "loose").mkdir()
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / "loose" / name).write_bytes(image(1))
+    words = ("dataset", "import", "--endpoint", running.url, "--from", str(tmp_path / "loose"))
+    ended = CliRunner(env={"RIPELOOP_TRAINING_KEY": KEY}).invoke(main, words)
+    assert (ended.exit_code, "holds no images" in ended.stderr) == (2, True)
+    assert "2 files, a.jpg, b.jpg" in ended.stderr
+    assert cloud.projects("loose") == []
+
+
+def test_a_refused_picture_is_named_by_its_file(running: Service, tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    (folder / "ripe").mkdir(parents=True)
+    (folder / "ripe" / "1.jpg").write_bytes(image(1))
+    (folder / "ripe" / "cut.jpg").write_bytes(image(2)[:200])
+    (folder / "ripe" / "notes.txt").write_text("by hand")
+    (folder / "loose.jpg").write_bytes(image(3))
+    words = ("dataset", "import", "--endpoint", running.url, "--from", str(folder))
+    ended = CliRunner(env={"RIPELOOP_TRAINING_KEY": KEY}).invoke(main, words)
+    assert (ended.exit_code, "1 images added" in ended.stdout) == (1, True)
+    assert "refused: ripe/cut.jpg: the service does not take" in ended.stderr
+    assert "2 files, loose.jpg, ripe/notes.txt\n" in ended.stderr
+
+
 def names(running: Service, project: str) -> Iterator[str]:
     with closing(CustomVision(running.url, KEY)) as one:
         yield one.about(project).name

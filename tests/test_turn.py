@@ -85,9 +85,18 @@ class Steps(dict[str, Step]):
         return step
 
 
-def nowhere(folder: Path, **more: Any) -> TurnSettings:
-    """Settings whose service is never asked, as the project is told by its id."""
-    return told("http://127.0.0.1:9", folder, PROJECT, **more)
+def nowhere(folder: Path, edge: Edge | None = None, **more: Any) -> TurnSettings:
+    """Settings whose service is never asked, as the project is told by its id; the container is there."""
+    (folder / "cloud" / "samples").mkdir(parents=True, exist_ok=True)
+    return told("http://127.0.0.1:9", folder, PROJECT, edge, **more)
+
+
+async def container_in(azurite: Azurite) -> Store:
+    """A container of an account, as the first device that uploads makes it."""
+    store = Store(azurite.connection_string, f"c{uuid.uuid4().hex}", api_version=azurite.api_version)
+    async with open_blobs(store.address, store.samples, store.api_version) as blobs:
+        assert [blob async for blob in blobs.list()] == []
+    return store
 
 
 async def test_a_run_goes_on_where_the_last_one_failed(tmp_path: Path) -> None:
@@ -164,7 +173,7 @@ async def test_what_was_packed_or_overtaken_is_judged_again_before_it_is_release
 
 
 async def test_what_was_overtaken_is_given_up_on_a_word(tmp_path: Path, edge: Edge) -> None:
-    settings = told("http://127.0.0.1:9", tmp_path, PROJECT, edge, only_until="tag")
+    settings = nowhere(tmp_path, edge=edge, only_until="tag")
     steps = Steps(tag=Done({}, "", OVERTAKEN, "why"))
     await run_turn(settings, steps=steps)
     turn = await run_turn(replace(settings, give_up=True), steps=Steps())
@@ -212,8 +221,7 @@ async def test_two_never_run_at_once(where: str, tmp_path: Path, request: pytest
     settings = nowhere(tmp_path)
     if where == "azurite":
         azurite: Azurite = request.getfixturevalue("azurite_cloud")
-        store = Store(azurite.connection_string, f"c{uuid.uuid4().hex}", api_version=azurite.api_version)
-        settings = replace(settings, store=store)
+        settings = replace(settings, store=await container_in(azurite))
     first = asyncio.create_task(run_turn(settings, steps={"tag": waiting}))
     await begun.wait()
     with pytest.raises(Refused, match=r"work is in use: process \d+ has the lease since") as here:
@@ -246,7 +254,7 @@ async def test_a_lost_lease_stops_the_turn_before_its_next_call_to_the_service(
         except Refused as error:
             called.append(error.kind)
 
-    store = Store(azurite_cloud.connection_string, f"c{uuid.uuid4().hex}", api_version=azurite_cloud.api_version)
+    store = await container_in(azurite_cloud)
     with pytest.raises(Refused, match="the lease was lost"):
         await run_turn(nowhere(tmp_path, store=store), steps={"tag": taken})
     async with asyncio.timeout(30):
@@ -405,7 +413,7 @@ async def test_a_container_of_the_cloud_does_as_a_folder_does(
 
 @pytest.mark.slow
 async def test_after_a_rollback_the_model_that_came_back_is_the_one_to_beat(edge: Edge, tmp_path: Path) -> None:
-    settings = told("http://127.0.0.1:9", tmp_path, PROJECT, edge)
+    settings = nowhere(tmp_path, edge=edge)
     files = {}
     with State.open(tmp_path / "turns.db", lambda: NOW) as state:
         for nth in (1, 2):

@@ -31,9 +31,25 @@ from ripeloop.bloblease import FOLDER, Lease, azure_lease
 from ripeloop.blobname import Blob, check_metadata, check_name, is_name
 from ripeloop.blobsas import Sas
 from ripeloop.blobtrouble import AlreadyThere, MayNotOverwrite, code_of, in_our_words, not_a_store, silent
-from ripeloop.errors import Changed, Denied, NotFound, SettingsError
+from ripeloop.errors import Changed, Denied, NotFound, Offline, SettingsError
 
-__all__ = ["AzureBlobs", "Blob", "Blobs", "FolderBlobs", "Grant", "grant", "link", "open_blobs", "try_blobs"]
+__all__ = [
+    "NO_CONTAINER",
+    "AzureBlobs",
+    "Blob",
+    "Blobs",
+    "FolderBlobs",
+    "Grant",
+    "grant",
+    "is_folder",
+    "is_there",
+    "link",
+    "open_blobs",
+    "try_blobs",
+]
+
+NO_CONTAINER = "no_container"
+"""The kind of Offline and Denied where the container does not exist, and is not to be made or may not be."""
 
 CONNECT_SECONDS = 10
 SILENT_SECONDS = 30
@@ -93,13 +109,17 @@ class Blobs(Protocol):
 
 
 @asynccontextmanager
-async def open_blobs(address: str, container: str, api_version: str | None = None) -> AsyncIterator[Blobs]:
+async def open_blobs(
+    address: str, container: str, api_version: str | None = None, *, make: bool = True
+) -> AsyncIterator[Blobs]:
     """The store at `address`: a connection string, a container's SAS URL, or a folder that holds containers.
 
     A SAS URL names its own container. A missing container or folder is made with the first call that needs it, where
-    the credential allows it: the store need not be reachable yet. Raises SettingsError, which never shows the address.
+    the credential allows it: the store need not be reachable yet. Without `make` no call but `put` and `lease` of a
+    folder makes it, and in an account each raises Offline of kind `no_container`. Raises SettingsError, which never
+    shows the address.
     """
-    if _is_folder(address):
+    if is_folder(address):
         yield FolderBlobs(Path(address) / container)
         return
     try:
@@ -110,7 +130,21 @@ async def open_blobs(address: str, container: str, api_version: str | None = Non
             f"or a folder, and an API version such as 2019-07-07 ({type(error).__name__})"
         ) from None
     async with client:
-        yield AzureBlobs(client, Sas.in_address(address))
+        yield AzureBlobs(client, Sas.in_address(address), make=make)
+
+
+async def is_there(blobs: Blobs) -> bool:
+    """Whether the container exists; of a store that was opened without `make`. Raises Offline, Refused."""
+    if isinstance(blobs, FolderBlobs):
+        return bool(blobs.trace) or blobs.folder.is_dir()
+    try:
+        async for _ in blobs.list(f"{PROBES}/"):
+            break
+    except Offline as error:
+        if error.kind != NO_CONTAINER:
+            raise
+        return False
+    return True
 
 
 async def try_blobs(address: str, container: str, api_version: str | None = None) -> None:
@@ -174,12 +208,13 @@ def link(blobs: Blobs, name: str, *, lasts: timedelta, now: datetime) -> Grant:
 class AzureBlobs:
     """A container of the blob module, Azurite or Azure. It never tries again by itself: the caller does.
 
-    `sas`: what the credential is, where it is no key.
+    `sas`: what the credential is, where it is no key. `make`: a missing container is made.
     """
 
-    def __init__(self, client: ContainerClient, sas: Sas | None = None) -> None:
+    def __init__(self, client: ContainerClient, sas: Sas | None = None, *, make: bool = True) -> None:
         self._client = client
         self._sas = sas
+        self._make = make
 
     @property
     def url(self) -> str:
@@ -311,6 +346,12 @@ class AzureBlobs:
                 except HttpResponseError as error:
                     if code_of(error) != "ContainerNotFound":
                         raise
+                    if not self._make:
+                        raise Offline(
+                            f"the container {self.container!r} does not exist: nothing was stored in it yet, or its "
+                            "name is wrong",
+                            kind=NO_CONTAINER,
+                        ) from error
                 await self._make_container()
                 return await call()
         except TimeoutError as error:
@@ -330,7 +371,7 @@ class AzureBlobs:
                 raise Denied(
                     f"the container {self._client.container_name!r} does not exist and this credential may not make "
                     "it: make it, or correct its name",
-                    kind="no_container",
+                    kind=NO_CONTAINER,
                 ) from error
             if code_of(error) != "ContainerAlreadyExists":
                 raise
@@ -346,7 +387,7 @@ def _bare(etag: object) -> str:
     return str(etag or "").strip('"')
 
 
-def _is_folder(address: str) -> bool:
+def is_folder(address: str) -> bool:
     """False for a connection string or a URL. Raises SettingsError for what is neither and no folder's name."""
     if not address or address.startswith("$"):
         raise SettingsError(f"a blob address is missing: it is {address!r}; .env.template says what to write")
@@ -372,7 +413,9 @@ def _client(address: str, container: str, api_version: str | None) -> ContainerC
     if address.startswith("http"):
         return ContainerClient.from_container_url(address, **options)
     if not re.search("AccountKey=|SharedAccessSignature=", address):
-        raise ValueError("no credential")  # the SDK would go on as nobody
+        raise SettingsError(  # the SDK would go on as nobody
+            "a blob address has no AccountKey= and no SharedAccessSignature=: copy all of the connection string"
+        )
     client = ContainerClient.from_connection_string(address, container, **options)
     key = getattr(client.credential, "account_key", None)
     if key is not None:

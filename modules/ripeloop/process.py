@@ -23,17 +23,29 @@ BAD_SETTINGS = 2
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
+class Option(click.Option):
+    """An option whose errors name its environment variable, too: a container is set up with nothing else."""
+
+    def get_error_hint(self, ctx: click.Context | None) -> str:
+        """What an error calls it: '--model' (env var: 'CLASSIFIER_MODEL')."""
+        hint = super().get_error_hint(ctx)
+        if ctx is None or not ctx.auto_envvar_prefix or self.envvar or not self.name:
+            return hint
+        return f"{hint} (env var: '{ctx.auto_envvar_prefix}_{self.name.upper()}')"
+
+
 def log_options(command: Command) -> Command:
     """Add `--log-level` and `--log-json` to a click command; pass both on to `run`."""
     level = click.option(
         "--log-level",
+        cls=Option,
         type=click.Choice(["debug", "info", "warning", "error"]),
         default="info",
         show_default=True,
         show_envvar=True,
         help="The least serious event to log.",
     )
-    as_json = click.option("--log-json", is_flag=True, show_envvar=True, help="Log one JSON object a line.")
+    as_json = click.option("--log-json", cls=Option, is_flag=True, show_envvar=True, help="Log one JSON object a line.")
     return level(as_json(command))
 
 

@@ -154,7 +154,9 @@ _STORE = "a connection string, a container's SAS URL, or a folder"
 
 
 def _option(name: str, default: Any, type_: Any, help_: str) -> Callable[[Command], Command]:
-    return click.option(name, default=default, type=type_, show_default=True, show_envvar=True, help=help_)
+    return click.option(
+        name, cls=process.Option, default=default, type=type_, show_default=True, show_envvar=True, help=help_
+    )
 
 
 def _steering_options(command: Command) -> Command:
@@ -167,7 +169,12 @@ def _steering_options(command: Command) -> Command:
 
 @click.command()
 @click.option(
-    "--spool", required=True, type=_FOLDER, show_envvar=True, help="The folder the classifier puts uncertain images in."
+    "--spool",
+    cls=process.Option,
+    required=True,
+    type=_FOLDER,
+    show_envvar=True,
+    help="The folder the classifier puts uncertain images in.",
 )
 @_option("--state", "state", _FOLDER, "The folder for the index and for messages that must outlive the process.")
 @_option("--local-blobs", "", str, f"Where images are kept: {_STORE}. Without it a folder in --state.")

@@ -7,11 +7,10 @@ import base64
 import fcntl
 import re
 import secrets
-import shutil
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, redirect_stderr, suppress
+from contextlib import ExitStack, contextmanager, redirect_stderr
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from rich.console import Console
 from rich.text import Text
 
 from demo.account import strangers
+from demo.earlier import REPORT, kept_beside, report_of, set_aside
 from demo.loop import Loop, Told, make_project, opened
 from demo.material import OWN_AT_MOST, Material, prepare
 from demo.report import write_report
@@ -159,8 +159,7 @@ async def demonstrate(settings: Settings, console: Console) -> bool:
     material = await asyncio.to_thread(
         prepare(settings.images, settings.folder, settings.turns, settings.count), console
     )
-    with suppress(FileNotFoundError):
-        shutil.rmtree(run)
+    _keep_the_one_before(console, run)
     plan = replace(plan, model=material.model, training=plan.training if material.turns else None)
     with ExitStack() as starting:
         starting.enter_context(
@@ -174,6 +173,20 @@ async def demonstrate(settings: Settings, console: Console) -> bool:
             with View(console) as view, _noted(run / "logs" / "retrain.log"):
                 told = await Loop(system, fleet, material, view, run / "retrain", settings.rate).run()
     return await asyncio.to_thread(_conclude, console, run, material, told)
+
+
+def _keep_the_one_before(console: Console, run: Path) -> None:
+    """Make room for this run, and say where the one before it is. Raises SettingsError."""
+    try:
+        before = set_aside(run)
+    except OSError as error:
+        raise SettingsError(
+            f"the run before cannot be set aside: {error.filename or run}: {error.strerror or error}; remove "
+            f"{shown(run)} and {shown(kept_beside(run))}"
+        ) from error
+    if before is not None:
+        where = shown(report_of(before) or before)
+        console.print(f"The run before this one is kept until the next: {where}", highlight=False, soft_wrap=True)
 
 
 def _public(key: Ed25519PrivateKey) -> str:
@@ -217,7 +230,7 @@ def _conclude(console: Console, run: Path, material: Material, told: Told) -> bo
     console.print(summary(day, account, right=not material.turns))
     console.print()
     if material.turns:
-        report = run / "report.html"
+        report = run / REPORT
         write_report(report, material, told)
         console.print(f"The report, with pictures: {shown(report)}", highlight=False, soft_wrap=True)
     if lost:

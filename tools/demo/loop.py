@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -92,7 +93,7 @@ class Loop:
                 undone = await self._bad_model(self._material.bad)
             looking.cancel()
         self._checked.clear()  # the last look is at every byte again
-        self._scene.account = await self._account()
+        self._scene.account = await self._last_account()
         return Told(tuple(self._rounds), whole(self._shifts), self._scene.account, undone)
 
     async def _told_how_to_sample(self) -> None:
@@ -200,6 +201,18 @@ class Loop:
                 self._scene.account = await self._account()
             self._scene.reasons = self._reasons
             self._view.show(self._scene)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _last_account(self) -> Account:
+        """The account at the end; a module that is not at the hub now is waited for. Raises Offline, Refused."""
+        end = time.monotonic() + SETTLE_SECONDS
+        while True:
+            self._system.check()
+            try:
+                return await self._account()
+            except Offline:
+                if time.monotonic() >= end:
+                    raise
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _account(self) -> Account:

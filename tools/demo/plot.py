@@ -8,8 +8,8 @@ from retrain.judging.report.markup import words
 from retrain.shown import percent
 
 WIDE, HIGH = 640, 300
-LEFT, RIGHT, TOP, BOTTOM = 46, 34, 18, 52
-NEAR = 0.09  # shares so near that their numbers would touch
+LEFT, RIGHT, TOP, BOTTOM = 68, 34, 22, 58  # room for the larger words of a telephone
+NEAR = 0.13  # shares so near that their numbers would touch
 
 
 def lines(places: Sequence[tuple[str, str]], series: Mapping[str, Sequence[float]]) -> str:
@@ -18,8 +18,8 @@ def lines(places: Sequence[tuple[str, str]], series: Mapping[str, Sequence[float
     parts += [f'<text class="end" x="{LEFT - 8}" y="{_y(at / 4) + 4:.1f}">{at * 25} %</text>' for at in range(5)]
     for nth, (name, below) in enumerate(places):
         x = _x(nth, len(places))
-        parts.append(f'<text class="mid value" x="{x:.1f}" y="{HIGH - 30}">{words(name)}</text>')
-        parts.append(f'<text class="mid" x="{x:.1f}" y="{HIGH - 13}">{words(below)}</text>')
+        parts.append(f'<text class="mid value" x="{x:.1f}" y="{HIGH - 34}">{words(name)}</text>')
+        parts.append(f'<text class="mid" x="{x:.1f}" y="{HIGH - 12}">{words(below)}</text>')
     for kind, shares in series.items():
         points = [(_x(nth, len(places)), _y(share)) for nth, share in enumerate(shares)]
         parts.append(f'<path class="line {kind}" d="M{"L".join(f"{x:.1f} {y:.1f}" for x, y in points)}"/>')

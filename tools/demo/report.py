@@ -24,7 +24,8 @@ USES = {TRAINING: "trained on", HOLDOUT: "held out, to judge by"}
 _MORE = """
 .key.right{background:var(--candidate)}.key.flagged{background:var(--warn)}
 .line.flagged{stroke:var(--warn)}.dot.flagged{fill:var(--warn)}.dot.right{fill:var(--candidate)}
-.plot.turns{max-width:640px}.value{font-weight:600;fill:var(--ink)}.value.flagged{fill:var(--warn)}
+.plot.turns{max-width:640px}@media (max-width:560px){.plot.turns text{font-size:18px}}
+.value{font-weight:600;fill:var(--ink)}.value.flagged{fill:var(--warn)}
 .legend{display:flex;gap:18px;font-size:14px;color:var(--soft);margin:0 0 8px}
 .good{--tone:var(--good)}.bad{--tone:var(--bad)}
 .said{border-left:6px solid var(--tone,var(--line));padding:2px 0 2px 16px}

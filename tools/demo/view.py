@@ -150,14 +150,13 @@ def summary(shift: Shift, account: Account, *, right: bool = True) -> Table:
     table.add_column(style="dim")
     refused = len(shift.answers) - len(answered)
     table.add_row("images posted", str(len(shift.answers)), "by a camera, over HTTP")
-    table.add_row("answered", str(len(answered)), _times(shift))
+    table.add_row("answered", str(len(answered)), _times(shift) if answered else "")
     if refused or shift.unreadable:
         table.add_row("not answered", str(refused + len(shift.unreadable)), "not images, or not readable; see above")
     if right and shift.right.of:
         table.add_row("right answers", _percent(shift.right), "by the folder each picture lies in")
-    table.add_row(
-        "flagged", str(sum(account.flagged.values())), _by_reason(account.flagged) or "the model was sure of all"
-    )
+    sure = "the model was sure of all" if answered else "nothing was answered"
+    table.add_row("flagged", str(sum(account.flagged.values())), _by_reason(account.flagged) or sure)
     table.add_row("kept", str(account.kept), "by the sampler")
     table.add_row("dropped", str(sum(account.dropped.values())), _by_reason(account.dropped) or "none")
     if account.set_aside:

@@ -144,6 +144,9 @@ def default_map(tree: Mapping[str, Any], root: click.Command) -> dict[str, Any]:
             table = found
             for word in setting.path:
                 table = table.setdefault(word, {})
+            if _says_nothing(setting, value):
+                table.pop(str(setting.option.name), None)
+                continue
             table[str(setting.option.name)] = _as_click_takes_it(setting, value)
     return found
 
@@ -152,6 +155,13 @@ def from_environment(setting: Setting, environ: Mapping[str, str] | None = None)
     """The variable it is set by and its value; empty ones count as none."""
     values = os.environ if environ is None else environ
     return next(((name, values[name]) for name in setting.variables if values.get(name)), None)
+
+
+def _says_nothing(setting: Setting, value: object) -> bool:
+    """Empty where only a number, a path or one of some words would do: as an empty variable, it is not set."""
+    return (
+        value == "" and not setting.option.multiple and not isinstance(setting.option.type, click.types.StringParamType)
+    )
 
 
 def _as_click_takes_it(setting: Setting, value: Any) -> Any:
@@ -176,6 +186,8 @@ def _check(path: Path, place: str, setting: Setting, value: object) -> None:
             f"{path}: {place} is a key or holds one: set {setting.variables[0]} in the environment instead, for files "
             "like this one are copied, shared and kept"
         )
+    if _says_nothing(setting, value):
+        return
     if isinstance(value, dict):
         raise BadConfig(f"{path}: {place} is a setting, not a table: write {place} = a value")
     if isinstance(value, list) and not setting.option.multiple:
@@ -191,7 +203,34 @@ def _check(path: Path, place: str, setting: Setting, value: object) -> None:
         for one in members:
             setting.option.type.convert(one if isinstance(one, bool) else str(one), setting.option, None)
     except click.BadParameter as error:
-        raise BadConfig(f"{path}: {place}: {error.message}") from error
+        wrong = next((one for one in members if not _is_number(one)), None)
+        said = (
+            f"{wrong!r} is no number{_bounds(setting)}" if _is_ranged(setting) and wrong is not None else error.message
+        )
+        raise BadConfig(f"{path}: {place}: {said}") from error
+
+
+def _is_ranged(setting: Setting) -> bool:
+    return isinstance(setting.option.type, click.IntRange | click.FloatRange)
+
+
+def _is_number(value: object) -> bool:
+    try:
+        float(str(value))
+    except ValueError:
+        return False
+    return True
+
+
+def _bounds(setting: Setting) -> str:
+    """The numbers an option takes, in words."""
+    low, high = (getattr(setting.option.type, end, None) for end in ("min", "max"))
+    what = "a whole number" if isinstance(setting.option.type, click.IntRange) else "a number"
+    if low is None and high is None:
+        return f": write {what}"
+    if high is None:
+        return f": write {what} from {low:g} on"
+    return f": write {what} up to {high:g}" if low is None else f": write {what} from {low:g} to {high:g}"
 
 
 def _unknown(place: tuple[str, ...], root: click.Command) -> str:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from retrain.config import FILE, PREFIX, WHERE, Setting, from_environment, settings_at, settings_of, values_in
 from retrain.settings import KEEP_KEYS, json_option
+from retrain.terminal import console
 
 HIDDEN = "(hidden)"
 WIDTH = 118
@@ -74,7 +74,7 @@ def config_command(context: click.Context, /, *, everything: bool, example: str 
             table.add_column(column, overflow="fold")
         for one in found:
             table.add_row(one.name, _as_toml(one.value), one.source)
-        Console().print(table)
+        console().print(table)
 
 
 def held(root: click.Command, path: Path | None, tree: Mapping[str, Any]) -> list[Held]:

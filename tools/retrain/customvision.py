@@ -19,6 +19,7 @@ from msrest.exceptions import ClientException
 
 from retrain.data.dataset import About, Label, Record, Tag, packed, unpacked
 from retrain.iteration import ExportState, Iteration
+from retrain.unreached import why_unreached
 from ripeloop.errors import Denied, NotFound, Offline, Refused, SettingsError
 
 Answer = TypeVar("Answer")
@@ -310,7 +311,7 @@ class CustomVision:
                 )
                 kind = getattr(error.error, "code", None) or ""
             except (ClientException, OSError) as error:
-                code, reason, after = 0, str(error), None
+                code, reason, after = 0, why_unreached(error), None
             if code and code not in _BUSY:
                 raise _refusal(code, f"{doing}: {reason}", kind)
             if nth < tries:

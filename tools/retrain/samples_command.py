@@ -11,7 +11,8 @@ from retrain.devices.tables import show_arrived
 from retrain.ending import ENDS, run
 from retrain.samples import Arrived, arrived, folder_of
 from retrain.settings import cloud_options, json_option
-from ripeloop.blobs import Blobs, open_blobs
+from retrain.store import missing, opened
+from ripeloop.blobs import Blobs, is_there
 
 
 @click.command(epilog=ENDS)
@@ -35,17 +36,22 @@ def samples(
     Example:
       export RIPELOOP_CLOUD_BLOBS="$STORAGE_CONNECTION_STRING"
       ripeloop samples
-      ripeloop samples --cloud-blobs .demo/cloud --device line-1 --json
+      ripeloop samples --cloud-blobs .demo/run/cloud --device laptop --json
     """
-    store = open_blobs(cloud_blobs, container, api_version)
-    found = run(_arrived(store, device, newest), "listing the samples")
+    found = run(_arrived(opened(cloud_blobs, container, api_version), device, newest), "listing the samples")
+    warning = missing(container) if found is None else ""
+    if warning:
+        click.echo(f"warning: {warning}", err=True)
     if as_json:
-        click.echo(json.dumps(found.to_json(), indent=2))
+        click.echo(json.dumps((found or Arrived()).to_json() | {"warning": warning}, indent=2))
     else:
-        show_arrived(found)
+        show_arrived(found or Arrived())
 
 
-async def _arrived(store: AbstractAsyncContextManager[Blobs], device: str | None, newest: int) -> Arrived:
+async def _arrived(store: AbstractAsyncContextManager[Blobs], device: str | None, newest: int) -> Arrived | None:
+    """None where there is no container."""
     async with store as blobs:
+        if not await is_there(blobs):
+            return None
         sent = blobs.list(folder_of(device) if device else "")
         return arrived([blob async for blob in sent], newest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -14,8 +15,12 @@ PIPE_WIDTH = 200
 
 
 def console() -> Console:
-    """As wide as the terminal; wide enough for whole names where the output goes to a file."""
-    return Console() if sys.stdout.isatty() else Console(width=PIPE_WIDTH)
+    """As wide as the terminal, or as COLUMNS says; else wide enough for whole names, where the output goes to a file.
+
+    With NO_COLOR set it is plain text: bold is a code, too.
+    """
+    wide = None if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdecimal() else PIPE_WIDTH
+    return Console(width=wide, color_system=None if os.environ.get("NO_COLOR") else "auto")
 
 
 def text(value: Any, style: str = "") -> Text:

@@ -44,6 +44,7 @@ _BAD_ZIP = (
     struct.error,
 )
 _ENCRYPTED = 1  # of a zip member's flags
+_FIRST_BYTES = b"PK\x03\x04"  # of every zip that holds something; what makes it one stands at its end
 _OTHER_PLATFORMS = (".pb", ".tflite", ".mlmodel", ".xml")
 
 
@@ -88,12 +89,15 @@ def read(path: Path) -> Export:
     """The export at `path`. Raises BadModel."""
     try:
         if path.is_dir():
-            return _export({str(p.relative_to(path)): partial(_read_file, p) for p in _files(path)}, path.name)
+            name = path.name or path.absolute().name or str(path)  # "." has no name of its own
+            return _export({str(p.relative_to(path)): partial(_read_file, p) for p in _files(path)}, name)
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 return _export(_members(archive), path.name)
         if path.suffix.lower() == ".onnx":
             return _bare(path)
+        if path.is_file() and _begins_as_a_zip(path):
+            raise BadModel(f"{path} is a damaged zip, or one cut short; download the export again")
         if path.exists():
             raise BadModel(f"{path} is no zip, no folder and no .onnx file; give the export as it was downloaded")
     except OSError as error:
@@ -232,6 +236,11 @@ def _shallowest(files: Mapping[str, Reader], name: str) -> PurePosixPath | None:
     if len(found) > 1 and len(found[0].parts) == len(found[1].parts):
         raise BadModel(f"there are several exports here ({found[0]}, {found[1]}); give one export")
     return found[0] if found else None
+
+
+def _begins_as_a_zip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_FIRST_BYTES)) == _FIRST_BYTES
 
 
 def _members(archive: zipfile.ZipFile) -> dict[str, Reader]:

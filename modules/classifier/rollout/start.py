@@ -105,10 +105,15 @@ def begin(sources: Sources, now: str) -> tuple[Model, Memory]:
         try:
             model = sources.open(kept)
         except BadModel as error:
-            reasons.append(f"{kept.version or sources.first}: {error}")
+            reasons.append(f"{kept.version}: {error}" if kept.version else _of_file(sources.first, str(error)))
             continue
         return model, _remembered(sources.shelf, memory, replace(kept, version=model.version), reasons, now)
     raise BadModel("; ".join(reasons))
+
+
+def _of_file(path: Path, reason: str) -> str:
+    """The reason, with the file it is about before it, unless its name stands in it already."""
+    return reason if path.name in reason else f"{path}: {reason}"
 
 
 def _remembered(shelf: Shelf, memory: Memory, loaded: Kept, reasons: list[str], now: str) -> Memory:

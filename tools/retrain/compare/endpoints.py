@@ -13,6 +13,7 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 import aiohttp
 
 from retrain.shown import plain
+from retrain.unreached import why_unreached
 from ripeloop.errors import Offline, Refused, SettingsError
 
 MAX_TRIES = 6
@@ -76,7 +77,7 @@ async def reach(session: aiohttp.ClientSession, side: Side, image: bytes) -> Non
     try:
         await _post(session, side, image)
     except (aiohttp.ClientError, OSError) as error:
-        raise Offline(f"the {side.name} at {_host(side)} cannot be reached: {error or type(error).__name__}") from error
+        raise Offline(f"the {side.name} at {_host(side)} cannot be reached: {why_unreached(error)}") from error
 
 
 async def ask(session: aiohttp.ClientSession, side: Side, image: bytes) -> Said:
@@ -85,7 +86,7 @@ async def ask(session: aiohttp.ClientSession, side: Side, image: bytes) -> Said:
     try:
         return await _post(session, side, image)
     except (aiohttp.ClientError, OSError) as error:
-        return Said(time.perf_counter() - started, refusal=str(error) or type(error).__name__)
+        return Said(time.perf_counter() - started, refusal=why_unreached(error))
 
 
 async def _post(session: aiohttp.ClientSession, side: Side, image: bytes) -> Said:

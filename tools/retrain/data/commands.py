@@ -15,10 +15,17 @@ from retrain import served
 from retrain.customvision import CustomVision
 from retrain.data import folders, formats, transfer
 from retrain.ending import answered
-from retrain.settings import KEEP_KEYS, NOT_AS_WANTED, endpoint_options
+from retrain.settings import KEEP_KEYS, NOT_AS_WANTED, endpoint_options, project_option
+from retrain.shown import plain
+from retrain.turn.train.training import find_project
+from ripeloop.errors import SettingsError
 
 ENDS = "Ends with 0: all images are there; 1: some were refused, or all; 2: wrong usage, settings, project or key; \
 3: the service cannot be reached. Do the same again to go on where it ended."
+
+
+SOME = 5
+"""Names told of many."""
 
 
 @click.group()
@@ -39,7 +46,7 @@ trainer.add_command(served.serve_command)
 
 @dataset.command("export", epilog=ENDS)
 @endpoint_options
-@click.option("--project", required=True, envvar="RIPELOOP_PROJECT", show_envvar=True, help="The project's id.")
+@project_option
 @click.option("--to", "folder", type=click.Path(path_type=Path, file_okay=False), required=True,
               envvar="RIPELOOP_DATASET", show_envvar=True, metavar="DIR", help="The folder to write.")  # fmt: skip
 @click.option("--format", "form", type=click.Choice(formats.NAMES), default="imagefolder",
@@ -53,10 +60,11 @@ def export_command(endpoint: str, training_key: str, project: str, folder: Path,
     \b
     Example:
       export RIPELOOP_TRAINING_KEY=…
-      ripeloop dataset export --endpoint https://fruit.cognitiveservices.azure.com --project ID --to fruit/
-      ripeloop dataset export --endpoint http://127.0.0.1:8088 --project ID --to fruit/ --format azureml
+      ripeloop dataset export --endpoint https://fruit.cognitiveservices.azure.com --project fruit --to fruit/
+      ripeloop dataset export --endpoint http://127.0.0.1:8088 --project fruit --to fruit/ --format azureml
     """
     with answered(), closing(CustomVision(endpoint, training_key)) as service:
+        project = find_project(service, project)
         about = service.about(project)
         with _bar("fetching images", service.count(project)) as told:
             written = folders.write(folder, about, transfer.items_of(service, project), form, told, image_url)
@@ -73,7 +81,7 @@ def export_command(endpoint: str, training_key: str, project: str, folder: Path,
 @click.option("--format", "form", type=click.Choice(("auto", *formats.NAMES)), default="auto",
               envvar="RIPELOOP_DATASET_FORMAT", show_envvar=True, help="How the folder is kept.")  # fmt: skip
 @click.option("--project", default="", envvar="RIPELOOP_PROJECT", show_envvar=True,
-              help="The id of the project to add to; else one named as the data set, made if need be.")  # fmt: skip
+              help="The project to add to, id or name; else one named as the data set, made if need be.")  # fmt: skip
 def import_command(endpoint: str, training_key: str, folder: Path, form: str, project: str) -> None:
     """Bring the labelled images of a folder into a project.
 
@@ -84,6 +92,12 @@ def import_command(endpoint: str, training_key: str, folder: Path, form: str, pr
     """
     with answered(), closing(CustomVision(endpoint, training_key)) as service:
         found = folders.read(folder, "" if form == "auto" else form)
+        _tell_left_out(found)
+        if not found.records:
+            raise SettingsError(
+                f"{folder} holds no images: put those of each tag into a folder of its name, as in "
+                f"{folder / 'ripe' / '1.jpg'}"
+            )
         where = transfer.project_for(service, found.about, project)
         with _bar("adding images", len(found.records)) as told:
             items = found.items(one_tag=not service.about(where).multilabel)
@@ -96,31 +110,39 @@ def import_command(endpoint: str, training_key: str, folder: Path, form: str, pr
               help="The Custom Vision service the project is in.")  # fmt: skip
 @click.option("--training-key", required=True, envvar="RIPELOOP_TRAINING_KEY", show_envvar=True, metavar="KEY",
               help=f"Its training key. {KEEP_KEYS}")  # fmt: skip
-@click.option("--project", required=True, envvar="RIPELOOP_PROJECT", show_envvar=True, help="The project's id there.")
+@project_option
 @click.option("--to", "to", default="http://127.0.0.1:8088", envvar="RIPELOOP_TRAINER", show_envvar=True,
               metavar="URL", help="The trainer to copy into.")  # fmt: skip
 @click.option("--trainer-key", default="", envvar="RIPELOOP_TRAINER_KEY", show_envvar=True, metavar="KEY",
               help="The training key of that trainer.")  # fmt: skip
 @click.option("--to-project", default="", envvar="RIPELOOP_TRAINER_PROJECT", show_envvar=True,
-              help="The id of the project to copy into; else one of the same name, made if need be.")  # fmt: skip
+              help="The project to copy into, id or name; else one of the same name, made if need be.")  # fmt: skip
 def clone_command(endpoint: str, training_key: str, project: str, to: str, trainer_key: str, to_project: str) -> None:
     """Copy a Custom Vision project, its tags and images, into your own trainer.
 
     \b
     Example:
       export RIPELOOP_TRAINING_KEY=…
-      ripeloop trainer clone --from https://fruit.cognitiveservices.azure.com --project ID
+      ripeloop trainer clone --from https://fruit.cognitiveservices.azure.com --project fruit
     """
     with (
         answered(),
         closing(CustomVision(endpoint, training_key)) as source,
         closing(CustomVision(to, trainer_key)) as target,
     ):
+        project = find_project(source, project)
         about = source.about(project)
         where = transfer.project_for(target, about, to_project)
         with _bar("copying images", source.count(project)) as told:
             counts = transfer.copy(about, transfer.items_of(source, project), target, where, told)
         _tell(counts, where)
+
+
+def _tell_left_out(found: folders.DataSet) -> None:
+    if found.left_out:
+        some, count = ", ".join(map(plain, found.left_out[:SOME])), len(found.left_out)
+        more = f" and {count - SOME} more" if count > SOME else ""
+        click.echo(f"left out, for they are no images in a tag's folder: {count} files, {some}{more}", err=True)
 
 
 def _tell(counts: transfer.Counts, project: str) -> None:

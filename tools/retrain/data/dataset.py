@@ -67,10 +67,11 @@ class About:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One image: its record, and its bytes when they are needed."""
+    """One image: its record, its bytes when they are needed, and its file's place, where it lies in a folder."""
 
     record: Record
     read: Callable[[], bytes]
+    place: str = ""
 
 
 def together(first: Record, second: Record) -> Record:

@@ -46,6 +46,8 @@ class DataSet:
     folder: Path
     about: About
     records: Mapping[str, Record]
+    left_out: tuple[str, ...] = ()
+    """Files that are no images of it, by their places: in no tag's folder, or with another ending."""
 
     def items(self, *, one_tag: bool = False) -> list[Item]:
         """Each image once, however often it lies there, with all of its tags; its id made from its bytes.
@@ -70,7 +72,7 @@ class DataSet:
                     "remove one of them, or give --project with a multilabel project"
                 )
             found[id_] = first, both
-        return [Item(record, self._reader(place)) for place, record in found.values()]
+        return [Item(record, self._reader(place), place) for place, record in found.values()]
 
     def _id(self, place: str) -> str:
         try:
@@ -145,7 +147,8 @@ def read(folder: Path, name: str = "") -> DataSet:
     about = replace(
         about, tags=(*about.tags, *map(Tag, new)), multilabel=many, name=about.name or folder.resolve().name
     )
-    return DataSet(folder, about, records)
+    left_out = form.left_out(folder) if isinstance(form, ImageFolder) else ()
+    return DataSet(folder, about, records, tuple(left_out))
 
 
 def _stored(folder: Path, form: Format, item: Item, there: Mapping[str, str]) -> tuple[str, Record, bool]:

@@ -85,6 +85,17 @@ class ImageFolder:
                 if may_be and file.suffix.lower() in ENDINGS and not file.name.startswith("."):
                     yield f"{inside.name}/{file.name}", tags.get(inside.name, (inside.name,))
 
+    def left_out(self, folder: Path) -> Iterable[str]:
+        """The files that `read` passes over, but for hidden ones and those of the data set itself."""
+        for path in sorted(path for path in folder.iterdir() if not path.name.startswith(".")):
+            if not path.is_dir():
+                if path.name not in BESIDE:
+                    yield path.name
+                continue
+            for file in sorted(path.iterdir()):
+                if file.suffix.lower() not in ENDINGS and not file.name.startswith("."):
+                    yield f"{path.name}/{file.name}"
+
 
 class Coco:
     """`coco.json`: images, categories and annotations without boxes; the files lie in `images`."""

@@ -11,6 +11,8 @@ from typing import TypeVar
 
 from retrain.customvision import CustomVision, Kept
 from retrain.data.dataset import About, Item, Record
+from retrain.shown import plain
+from retrain.turn.train.training import find_project
 from ripeloop.errors import Denied, Refused, SettingsError
 from ripeloop.prediction import image_id
 
@@ -44,9 +46,12 @@ def items_of(service: CustomVision, project: str) -> Iterator[Item]:
 
 
 def project_for(service: CustomVision, about: About, project: str = "") -> str:
-    """The project to copy into: the one given, else the only one of that name, else a new one. Raises Refused."""
+    """The id of the one given by id or name, else of the only one of the data set's name, else of a new one.
+
+    Raises Refused, and NotFound for one given.
+    """
     if project:
-        return project
+        return find_project(service, project)
     found = service.projects(about.name)
     if len(found) > 1:
         raise Refused(f"there are {len(found)} projects called {about.name!r} there: say which by its id")
@@ -120,7 +125,9 @@ def _added(service: CustomVision, project: str, item: Item, wanted: frozenset[st
         _, whole = service.add(project, record, image, sorted(wanted))
     except Denied:
         raise
-    except (Refused, SettingsError) as error:  # this image, or its file; the others may do
+    except Refused as error:  # this image; the others may do
+        return partial(_refused, f"{plain(item.place)}: {error}" if item.place else str(error))
+    except SettingsError as error:  # its file, which it names
         return partial(_refused, str(error))
 
     def count(counts: Counts) -> None:

@@ -19,7 +19,8 @@ from retrain.devices.tables import show_reconciled
 from retrain.ending import ENDS, run
 from retrain.samples import folder_of
 from retrain.settings import NOT_AS_WANTED, Hub, cloud_options, device_option, hub_options, json_option
-from ripeloop.blobs import Blobs, grant, open_blobs
+from retrain.store import check_address, missing, opened
+from ripeloop.blobs import Blobs, grant, is_there
 from ripeloop.errors import Refused
 
 SAMPLER = "sampler"
@@ -42,10 +43,13 @@ def reconcile(
       export RIPELOOP_HUB="$IOT_HUB_CONNECTION_STRING" RIPELOOP_CLOUD_BLOBS="$STORAGE_CONNECTION_STRING"
       ripeloop reconcile --device line-1
     """
-    store = open_blobs(cloud_blobs, container, api_version)
-    found = run(_compared(Hub(hub, hub_ca), device, store), "asking both sides")
+    store = opened(cloud_blobs, container, api_version)
+    found, there = run(_compared(Hub(hub, hub_ca), device, store), "asking both sides")
+    warning = "" if there else missing(container)
+    if warning:
+        click.echo(f"warning: {warning}", err=True)
     if as_json:
-        click.echo(json.dumps(found.to_json(), indent=2))
+        click.echo(json.dumps(found.to_json() | {"warning": warning}, indent=2))
     else:
         show_reconciled(found)
     if not found.same:
@@ -164,6 +168,7 @@ def grant_(
 async def _grant(
     hub: Hub, device: str, address: str, container: str, api_version: str | None, lasts: timedelta
 ) -> datetime:
+    check_address(address)
     granted = await grant(address, container, api_version, lasts=lasts, now=datetime.now(UTC))
     await _ask(hub, device, "credential", {"address": granted.address, "container": container}, seconds=60)
     return granted.expires
@@ -174,18 +179,22 @@ async def _ask(hub: Hub, device: str, method: str, payload: Any = None, seconds:
         return await fleet.invoke(device, SAMPLER, method, payload, seconds=seconds)
 
 
-async def _compared(hub: Hub, device: str, store: AbstractAsyncContextManager[Blobs]) -> Reconciled:
-    """The device first: what is uploaded between the two listings is then known to be under way."""
+async def _compared(hub: Hub, device: str, store: AbstractAsyncContextManager[Blobs]) -> tuple[Reconciled, bool]:
+    """The device first: what is uploaded between the two listings is then known to be under way.
+
+    With it whether there is a container.
+    """
     async with Fleet.open(hub.connection_string, hub.ca_file) as fleet, store as blobs:
         states: dict[str, str] = {}
         after: str | None = ""
         while after is not None:
             after = await _learn(fleet, device, {"after": after, "limit": PAGE}, states)
-        cloud = ids_in([blob async for blob in blobs.list(folder_of(device))])
+        there = await is_there(blobs)
+        cloud = ids_in([blob async for blob in blobs.list(folder_of(device))] if there else [])
         strange = [id_ for id_ in cloud if id_ not in states]
         for start in range(0, len(strange), PAGE):  # kept after the device was asked?
             await _learn(fleet, device, {"ids": strange[start : start + PAGE]}, states)
-        return compare(states, cloud)
+        return compare(states, cloud), there
 
 
 async def _learn(fleet: Fleet, device: str, asked: dict[str, Any], states: dict[str, str]) -> str | None:

@@ -18,6 +18,7 @@ from urllib.parse import quote
 import aiohttp
 
 from retrain.devices.sas import HubKey
+from retrain.unreached import why_unreached
 from ripeloop.errors import Changed, NotFound, Offline, Refused, SettingsError
 
 API_VERSION = "2021-04-12"
@@ -191,10 +192,10 @@ class Fleet:
         except aiohttp.ClientConnectorCertificateError as error:
             raise Refused(
                 f"{self._key.host} shows a certificate that nothing here vouches for: name its authority with "
-                f"--hub-ca ({error.certificate_error})"
+                f"--hub-ca ({why_unreached(error)})"
             ) from error
         except (aiohttp.ClientError, OSError) as error:
-            raise Offline(f"{self._key.host} cannot be reached: {error or type(error).__name__}") from error
+            raise Offline(f"{self._key.host} cannot be reached: {why_unreached(error)}") from error
         if response.status >= 300:
             raise _reason(response.status, text, f"{verb} {path}")
         return _json(text) if text.strip() else None, response.headers

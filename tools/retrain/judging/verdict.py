@@ -10,20 +10,20 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from retrain import terminal
 from retrain.judging.chances import Share
 from retrain.judging.holdout import LeftOut
 from retrain.judging.judge import BETTER, NOT_ENOUGH, SAME, WORSE, Flip, Judged, Judgement
 from retrain.package.packaging import Built
 from retrain.shown import DASH, changed, percent, plain, points
 
-PIPE_WIDTH = 160
 MOST_ROWS = 20
 COLOURS = {BETTER: "green", SAME: "yellow", WORSE: "red", NOT_ENOUGH: "yellow"}
 
 
 def show_judgement(found: Judgement) -> None:
     """The verdict first, then the figures side by side, the tags, the images that changed, and what was left out."""
-    console = Console() if sys.stdout.isatty() else Console(width=PIPE_WIDTH)
+    console = terminal.console()
     console.print(Text(found.verdict, f"bold {COLOURS[found.verdict]}"))
     for sentence in found.because:
         console.print(_text(sentence))
@@ -38,7 +38,7 @@ def show_judgement(found: Judgement) -> None:
 
 def show_package(built: Built, wanted: Mapping[str, str]) -> None:
     """What went in, and what the twin is told."""
-    console = Console() if sys.stdout.isatty() else Console(width=PIPE_WIDTH)
+    console = terminal.console()
     table = Table("package", _column(built.path.name))
     table.add_row("size", f"{built.path.stat().st_size:,} bytes")
     table.add_row("golden images", str(built.golden))
@@ -60,11 +60,13 @@ def _overall(found: Judgement) -> Table:
     active, candidate = found.active, found.candidate
     low, high = found.paired.interval
     table.add_row("version", _text(active.version), _text(candidate.version), "")
-    change = f"{points(found.paired.difference)} ({points(low)} to {points(high)}), p = {found.paired.p:.3g}"
+    change = DASH
+    if found.images:
+        change = f"{points(found.paired.difference)} ({points(low)} to {points(high)}), p = {found.paired.p:.3g}"
     table.add_row("accuracy", *(_share(one.figures.accuracy) for one in (active, candidate)), change)
     table.add_row("accuracy in the field, audits", *map(_field, (active, candidate)), "")
     for name, values in (
-        ("calibration error", [one.figures.calibration_error for one in (active, candidate)]),
+        ("calibration error", [one.figures.calibration_error if found.images else None for one in (active, candidate)]),
         ("Brier score", [one.figures.brier for one in (active, candidate)]),
         ("log loss", [one.figures.log_loss for one in (active, candidate)]),
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,15 @@ from typing import Any
 import click
 
 from retrain.ending import ENDS
-from retrain.label.serve import serve
+from retrain.label.serve import JOURNAL, serve
 from retrain.label.settings import Settings, network
 from retrain.settings import KEEP_KEYS, cloud_options
+from retrain.store import missing, opened
 from ripeloop import process
-from ripeloop.blobs import open_blobs
+from ripeloop.blobs import FolderBlobs, is_there
 from ripeloop.errors import SettingsError
+
+log = logging.getLogger(__name__)
 
 SHARE = click.FloatRange(0, 1)
 
@@ -82,7 +86,10 @@ def label(
 
     async def program() -> None:
         settings = _settings(options)
-        async with open_blobs(cloud_blobs, container, api_version) as blobs:
+        known = (settings.state / JOURNAL).is_file()  # a server that ran before waits for its store
+        async with opened(cloud_blobs, container, api_version, away=known) as blobs:
+            if isinstance(blobs, FolderBlobs) and not known and not await is_there(blobs):
+                log.warning("%s", missing(container))  # of an account the listing says it
             await serve(settings, blobs)
 
     process.run(program(), log_level=log_level, log_json=log_json)

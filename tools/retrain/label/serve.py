@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 STOP_SECONDS = 5.0
 IDLE_SECONDS = 120.0
 MEGABYTE = 1024 * 1024
+JOURNAL = "answers.db"
 STORE, TRACE = "store", "trace"  # of the last start, in answers.db
 
 
@@ -69,7 +70,7 @@ async def opened(settings: Settings, blobs: Blobs) -> AsyncIterator[Parts]:
     async with AsyncExitStack() as stack:
         cache = Cache(settings.state / "cache.db")
         stack.callback(cache.close)
-        journal = Journal(settings.state / "answers.db")
+        journal = Journal(settings.state / JOURNAL)
         stack.callback(journal.close)
         await _check_store(journal, blobs)
         stack.push_async_callback(_note_at_end, journal, blobs)

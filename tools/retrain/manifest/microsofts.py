@@ -98,7 +98,7 @@ def wrong_key(key: str, *, laptop: bool) -> str:
     if len(raw) != _KEY_BYTES:
         return f"must be {_KEY_BYTES} bytes in base64; {make}"
     if not laptop and raw.isascii():  # of random bytes, one in 2^64 is
-        return f"is the example's key, or another one that can be read: everybody knows it; {make}"
+        return f"is the example's key, or another one that can be read: everybody knows it; {make}, or say --laptop"
     return ""
 
 

@@ -13,7 +13,7 @@ from manifests.variables import expand, read_env_file, why_unread
 from retrain.manifest.finding import Finding
 from ripeloop.errors import SettingsError
 
-EXPLAINED = ".env.template"
+EXPLAINED, ENV = ".env.template", ".env"
 _SECRET = re.compile(r".*_(KEY|PASSWORD|SECRET|TOKEN)")
 _ROOTS = ("", "root", "0")
 
@@ -54,7 +54,7 @@ class Solution:
 def read_solution(template: Path, env_file: Path | None, environment: Mapping[str, str]) -> Solution:
     """The solution in the template's folder. The `environment` goes before the file. Raises SettingsError."""
     document = _read(template)
-    file = env_file or template.with_name(".env")
+    file = env_file or template.with_name(ENV)
     if env_file is None and not file.exists():
         raise SettingsError(f"there is no {file}: copy {EXPLAINED} to it and fill it in, or name one with --env-file")
     values = {**read_env_file(file), **environment}
@@ -80,7 +80,7 @@ def example_secrets(solution: Solution, explained: Path) -> Iterator[Finding]:
     example = read_env_file(explained) if explained.exists() else {}
     for name, value in example.items():
         if value and _SECRET.fullmatch(name) and solution.values.get(name) == value:
-            yield Finding(".env", f"{name} is still the example's: set your own in .env, or say --laptop")
+            yield Finding(ENV, f"{name} is still the example's: set your own in .env, or say --laptop")
 
 
 def _wrong(folder: Path, context: object, platforms: Mapping[str, Any]) -> Iterator[Finding]:

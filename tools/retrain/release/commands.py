@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,12 @@ from retrain.release.rollingback import RolledBack, rollback
 from retrain.release.shown import show_released
 from retrain.settings import KEEP_KEYS, NOT_AS_WANTED, OFFLINE, Hub, hub_options, json_option
 from retrain.shown import plain
-from ripeloop.blobs import open_blobs
+from retrain.store import missing, opened
+from ripeloop.blobs import Blobs, is_there
 from ripeloop.errors import SettingsError
 
 MODELS = "models"
+CONTAINER = "--models-container"
 USUAL = Plan(Ring(CANARY))
 MOST_DAYS = 365
 
@@ -88,7 +91,7 @@ def models_options(command: Any) -> Any:
     for option in (
         click.option("--api-version", envvar=["RIPELOOP_API_VERSION", "SAMPLER_CLOUD_API_VERSION"], show_envvar=True,
                      help="The blob API version of the store, where it is not the newest."),
-        _option("--models-container", "The container of the packages, or the folder in the folder.", default=MODELS),
+        _option(CONTAINER, "The container of the packages, or the folder in the folder.", default=MODELS),
         click.option("--cloud-blobs", required=True, envvar=["RIPELOOP_CLOUD_BLOBS", "SAMPLER_CLOUD_BLOBS"],
                      show_envvar=True, metavar="ADDRESS", help="Where packages are stored: a connection string with "
                      f"the account's key, or a folder. {KEEP_KEYS}"),
@@ -184,13 +187,14 @@ def release_command(
       ripeloop release model.zip --signature "$SIGNATURE" --ring canary --then all
       ripeloop release model.zip --device line-1 --watch 0
     """
+    warnings: list[str] = []
 
     async def work() -> Released:
         plan = plan_of(version=version_name, **options)
         connection = Hub(hub, hub_ca)
         async with (
             Fleet.open(connection.connection_string, connection.ca_file) as fleet,
-            open_blobs(cloud_blobs, models_container, api_version) as store,
+            _packages(cloud_blobs, models_container, api_version, warnings) as store,
         ):
             return await release(fleet, store, package, signature, plan, seen)
 
@@ -201,7 +205,7 @@ def release_command(
 
         released = told(work())
     if as_json:
-        click.echo(json.dumps(released.to_json(), indent=2))
+        click.echo(json.dumps(released.to_json() | {"warning": " ".join(warnings)}, indent=2))
     else:
         show_released(released)
     if not released.ok:
@@ -252,7 +256,9 @@ def rollback_command(
 
     async def work() -> RolledBack:
         place = place_of(ring, device, ring_condition)
-        async with Fleet.open(hub, hub_ca) as fleet, open_blobs(cloud_blobs, models_container, api_version) as store:
+        async with Fleet.open(hub, hub_ca) as fleet, opened(cloud_blobs, models_container, api_version) as store:
+            if not await is_there(store):
+                raise SettingsError(f"{missing(models_container, CONTAINER)}; a release would have made it")
             return await rollback(fleet, place, reason, store, further=further)
 
     with Console(stderr=True).status("rolling back"):
@@ -266,6 +272,17 @@ def rollback_command(
             click.echo(f"it still answers in {plain(why)}")
     if done.kept:
         sys.exit(NOT_AS_WANTED)
+
+
+@asynccontextmanager
+async def _packages(address: str, container: str, api_version: str | None, warnings: list[str]) -> AsyncIterator[Blobs]:
+    """The container of the packages, which the first release makes: that is said, for it may be a typing error."""
+    async with opened(address, container, api_version) as found:
+        if not await is_there(found):
+            warnings.append(f"{missing(container, CONTAINER)}; it is made now")
+            click.echo(f"warning: {warnings[-1]}", err=True)
+    async with opened(address, container, api_version, make=True) as store:
+        yield store
 
 
 def _one_of(ring: str | None, device: str | None) -> tuple[str | None, str | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,13 @@ from retrain.release import Board, Device, Place, Plan, Released, release
 from retrain.release.plan import name_of
 from retrain.release.releasing import WAITING
 from retrain.release.storing import PACKAGES
+from retrain.store import opened
 from retrain.turn import past
 from retrain.turn.outcome import OVERTAKEN, RELEASED, UNDONE, Done
 from retrain.turn.past import Active
 from retrain.turn.settings import Told, TurnSettings
 from retrain.turn.state import Turn
-from ripeloop.blobs import AzureBlobs, open_blobs
+from ripeloop.blobs import AzureBlobs, Blobs, is_there
 from ripeloop.disk import write_whole
 from ripeloop.errors import Changed, Refused, SettingsError, Unfinished
 from ripeloop.package import sha256_of
@@ -119,7 +121,7 @@ async def release_package(
 
     if hub is None:
         raise SettingsError("set RIPELOOP_HUB: a release needs the hub")
-    async with Fleet.open(hub.connection_string, hub.ca_file) as fleet, _models(settings) as store:
+    async with Fleet.open(hub.connection_string, hub.ca_file) as fleet, _models(settings, make=True) as store:
         try:
             done = await release(fleet, store, package, str(built["signature"]), plan, seen)
         except Changed as error:
@@ -165,6 +167,8 @@ async def _fetched(settings: TurnSettings, sha256: str) -> Active | None:
     if path.is_file() and await asyncio.to_thread(sha256_of, path) == sha256:
         return Active(path, "the devices' twins")
     async with _models(settings) as store:
+        if not await is_there(store):
+            return None
         names = [blob.name async for blob in store.list(PACKAGES) if blob.metadata.get("sha256") == sha256]
         if not names:
             return None
@@ -179,9 +183,9 @@ async def _fetched(settings: TurnSettings, sha256: str) -> Active | None:
     return Active(path, "the devices' twins")
 
 
-def _models(settings: TurnSettings) -> Any:
+def _models(settings: TurnSettings, *, make: bool = False) -> AbstractAsyncContextManager[Blobs]:
     store = settings.store
-    return open_blobs(store.address, store.models, store.api_version)
+    return opened(store.address, store.models, store.api_version, make=make)
 
 
 def _plan(settings: TurnSettings) -> tuple[Plan, Any]:

@@ -14,11 +14,12 @@ from retrain.customvision import CustomVision
 from retrain.devices.sas import HubKey
 from retrain.judging.holdout import images_in
 from retrain.package.signing import private_key
+from retrain.store import check_there, opened
 from retrain.turn import past
 from retrain.turn.lease import only_here, only_one
 from retrain.turn.outcome import GIVEN_UP, NOTHING, OVERTAKEN, reopens
 from retrain.turn.releasing import check_storage
-from retrain.turn.settings import Store, Told, TurnSettings
+from retrain.turn.settings import Told, TurnSettings
 from retrain.turn.state import State, Turn
 from retrain.turn.steps import STEPS, too_few_to_judge
 from retrain.turn.tag.facts import Fact, is_held
@@ -27,7 +28,7 @@ from retrain.turn.tag.tagged import NEGATIVE
 from retrain.turn.train.training import facts_of, find_project
 from retrain.turn.train.worth import Facts, worth_training
 from retrain.turn.work import Step, Work
-from ripeloop.blobs import Blobs, open_blobs
+from ripeloop.blobs import Blobs, is_there
 from ripeloop.errors import SettingsError
 from ripeloop.prediction import format_time
 
@@ -56,16 +57,17 @@ async def run_turn(settings: TurnSettings, told: Told = lambda _: None, steps: M
     """
     check(settings)
     await check_storage(settings)
-    with only_here(settings.work), State.open(settings.work / STATE, _now) as state:
-        async with _opened(settings.store) as samples, only_one(samples, state, take=settings.take_lease) as lease:
-            service = CustomVision(settings.service.endpoint, settings.service.key, before=lease.check)
-            with closing(service):
-                project = await asyncio.to_thread(find_project, service, settings.service.project)
-                turn = _turn_to_do(state, settings, project, told)
-                work = Work(settings, state, turn.number, project, service, samples, told)
-                turn = await _done(work, steps)
-        past.prune(state.turns(), settings.work, settings.keep)
-        return turn
+    async with _samples(settings) as samples:
+        with only_here(settings.work), State.open(settings.work / STATE, _now) as state:
+            async with only_one(samples, state, take=settings.take_lease) as lease:
+                service = CustomVision(settings.service.endpoint, settings.service.key, before=lease.check)
+                with closing(service):
+                    project = await asyncio.to_thread(find_project, service, settings.service.project)
+                    turn = _turn_to_do(state, settings, project, told)
+                    work = Work(settings, state, turn.number, project, service, samples, told)
+                    turn = await _done(work, steps)
+            past.prune(state.turns(), settings.work, settings.keep)
+            return turn
 
 
 async def look_ahead(settings: TurnSettings) -> Ahead:
@@ -73,7 +75,7 @@ async def look_ahead(settings: TurnSettings) -> Ahead:
     check(settings)
     await check_storage(settings)
     ahead = _goes_on(settings)
-    async with _opened(settings.store) as samples:
+    async with _samples(settings) as samples:
         facts = [fact async for blob in samples.list() if (fact := Fact.of(blob)) is not None]
     fresh = [fact for fact in facts if fact.labelled and fact.use is None]
     if ahead is not None:
@@ -178,8 +180,18 @@ def _names(steps: Any) -> Sequence[str]:
 
 
 @asynccontextmanager
-async def _opened(store: Store) -> AsyncIterator[Blobs]:
-    async with open_blobs(store.address, store.samples, store.api_version) as blobs:
+async def _samples(settings: TurnSettings) -> AsyncIterator[Blobs]:
+    """The container, which must be there: of one that is mistyped nothing is made, and no night looks like a good one.
+
+    Wrong settings of the service are told before: they do not mend themselves, and a missing container may.
+    """
+    store, service = settings.store, settings.service
+    async with opened(store.address, store.samples, store.api_version) as blobs:
+        if not await is_there(blobs):
+            with closing(CustomVision(service.endpoint, service.key)) as asked:
+                project = await asyncio.to_thread(find_project, asked, service.project)
+                await asyncio.to_thread(asked.about, project)
+            await check_there(blobs, store.samples)
         yield blobs
 
 

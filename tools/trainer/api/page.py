@@ -14,10 +14,23 @@ _HEAD = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta http-equiv="refresh" content="{seconds}">
 <meta name="viewport" content="width=device-width, initial-scale=1"><title>Trainer</title>
 <style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}
-table {{ border-collapse: collapse; width: 100% }} th, td {{ text-align: left; padding: .3rem .8rem .3rem 0 }}
-th {{ font-weight: 600; border-bottom: 1px solid #bbb }} progress {{ width: 12rem }} .why {{ color: #a00 }}
+:root {{ color-scheme: light dark; --paper: #fff; --ink: #1b1f24; --soft: #535c66; --line: #d5dae0; --bad: #c11f2b }}
+@media (prefers-color-scheme: dark) {{ :root {{ --paper: #12161b; --ink: #e8edf2; --soft: #a3adb8; --line: #39424d;
+--bad: #ff7b72 }} }}
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
+background: var(--paper); color: var(--ink); overflow-wrap: anywhere }}
+.scroll {{ overflow-x: auto; overflow-wrap: normal }} table {{ border-collapse: collapse; width: 100% }}
+th, td {{ text-align: left; vertical-align: top; padding: .3rem .8rem .3rem 0 }}
+th {{ font-weight: 600; color: var(--soft); border-bottom: 1px solid var(--line) }} progress {{ width: 12rem }}
+.why {{ color: var(--bad) }} pre {{ white-space: pre-wrap; font-size: 14px; border-left: 3px solid var(--line);
+padding-left: .8rem }}
 </style></head><body><h1>Trainer</h1>
+"""
+_EMPTY = """<p>There is no project yet. From a folder of images, one folder a tag, this command makes one:</p>
+<pre>export RIPELOOP_TRAINING_KEY=…
+ripeloop dataset import --from FOLDER --endpoint ADDRESS
+</pre>
+<p>The key is this trainer's, the address this page's. Any program that uses the Custom Vision SDK makes one too.</p>
 """
 _HEADINGS = ("iteration", "status", "trained", "seconds", "published as")
 
@@ -45,14 +58,14 @@ def page(standings: Sequence[Standing]) -> str:
     busy = any(one.progress for standing in standings for one in standing.iterations)
     parts = [_HEAD.format(seconds=2 if busy else 30)]
     if not standings:
-        parts.append("<p>There is no project yet: create one with the Custom Vision SDK.</p>")
+        parts.append(_EMPTY)
     for standing in standings:
         project = standing.project
         parts.append(f"<h2>{escape(project.name)}</h2><p>{project.kind}, {standing.images} images</p>")
         if standing.iterations:
             rows = "".join(_row(one) for one in standing.iterations)
             heads = "".join(f"<th>{heading}</th>" for heading in _HEADINGS)
-            parts.append(f"<table><tr>{heads}</tr>{rows}</table>")
+            parts.append(f"<div class=scroll><table><tr>{heads}</tr>{rows}</table></div>")
     parts.append("</body></html>")
     return "".join(parts)
 

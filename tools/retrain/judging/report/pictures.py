@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Sequence
 
 from PIL import Image
@@ -18,6 +19,7 @@ from ripeloop.prediction import Prediction
 SIDE = 220  # pixels: sharp on a screen of twice as many
 MOST = 48  # of each kind; the page has to be mailed
 
+_ID = re.compile("[0-9a-f]{64}")
 KINDS = (
     (WORSE, "Lost", "The active model was right, the candidate is wrong."),
     (BETTER, "Gained", "The active model was wrong, the candidate is right."),
@@ -47,13 +49,18 @@ def _figure(flip: Flip) -> str:
     return (
         f'<figure class="{flip.kind}">{picture}<figcaption><b>{tag_name(case.tag)}</b>'
         f"<span>{_said('before', flip.before, case.tag)}</span><span>{_said('now', flip.after, case.tag)}</span>"
-        f"<small>{words(case.name)}</small></figcaption></figure>"
+        f'<small title="{words(case.name)}">{words(shortened(case.name))}</small></figcaption></figure>'
     )
 
 
 def _said(who: str, said: Prediction, truth: str) -> str:
     mark = '<i class="ok">✓</i>' if said.tag == truth else '<i class="no">✗</i>'
     return f"{mark} {who}: {tag_name(said.tag)} {said.probability:.2f}"
+
+
+def shortened(name: str) -> str:
+    """A name as it fits below a picture: of an image's id, 64 digits, the first ten."""
+    return _ID.sub(lambda found: f"{found[0][:10]}…", name)
 
 
 def thumbnail(image: bytes) -> str:

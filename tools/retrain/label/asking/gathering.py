@@ -1,4 +1,4 @@
-"""What stands together in the grid: images that look alike and were judged alike, so that one key answers most."""
+"""What comes together in the grid: images that look alike and were judged alike, then others judged the same."""
 
 from __future__ import annotations
 
@@ -16,26 +16,29 @@ GROUPS = 4  # for one screen; what is still free then is filled with others of t
 
 async def gathered(
     queue: Queue, alike: LookAlikes, person: Person, filters: Filters, have: Sequence[str], n: int
-) -> tuple[Next, int]:
-    """Up to `n` samples for that person, leased, and how many of the first look alike.
+) -> tuple[Next, list[int]]:
+    """Up to `n` samples for that person, leased, and how many of them make up each group of look-alikes, in order.
 
-    The first is the one that comes next; what looks like it follows, the nearest first; then the next group.
+    The first is the one that comes next; what looks like it follows, the nearest first; then the next group. Others of
+    the same suggestion fill the screen: each is a group of its own.
     """
-    rows, left, first = list[Found](), 0, 0
+    rows, left, sizes = list[Found](), 0, list[int]()
     for _ in range(GROUPS):
         group = await _group(queue, alike, person, filters, [*have, *_keys(rows)], n - len(rows))
         if not group.rows:
             break
         if not rows:
-            first, left = len(group.rows), group.left
+            left = group.left
             filters = replace(filters, tag=group.rows[0]["tag"])
         rows += group.rows
+        sizes.append(len(group.rows))
         if len(rows) >= n:
             break
     if 0 < len(rows) < n and filters.tag:
         rest = await queue.next(person.name, person.admin, filters, GRID, [*have, *_keys(rows)], n - len(rows))
         rows += rest.rows
-    return Next(rows, left), first
+        sizes += [1] * len(rest.rows)
+    return Next(rows, left), sizes
 
 
 async def _group(

@@ -99,12 +99,12 @@ class _Api:
         if mode == REVIEW and not person.admin:
             filters = replace(filters, state="")  # what people agree on, or are still asked of, is no labeller's to see
         if mode == GRID:
-            found, alike = await gathered(queue, self.parts.alike, person, filters, have, n)
+            found, groups = await gathered(queue, self.parts.alike, person, filters, have, n)
         else:
-            found, alike = await queue.next(person.name, person.admin, filters, mode, have, n), 0
+            found, groups = await queue.next(person.name, person.admin, filters, mode, have, n), []
         return web.json_response(
             {
-                "alike": alike,
+                "groups": groups,
                 "samples": [sample_json(row, self.parts, person, mode, known=known) for row in found.rows],
                 "left": found.left,
                 "standing": await standing.of(self.parts, person),

@@ -11,7 +11,7 @@ from retrain.label.parts import Parts
 from retrain.label.people import person_of
 from retrain.label.quality.agreement import Pair
 from retrain.label.quality.fresh import Fresh
-from retrain.label.quality.labellers import FEW
+from retrain.label.quality.labellers import ENOUGH, FEW
 from retrain.label.quality.numerals import Numerals
 from retrain.label.quality.quality import DAYS, Person, Quality, quality
 
@@ -43,6 +43,7 @@ class QualityPages:
             "agreement": found.agreement,
             "steered": found.steered,
             "few": FEW,
+            "enough": ENOUGH,
             "days": DAYS,
             "shares": self._parts.settings,
         }

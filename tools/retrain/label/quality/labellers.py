@@ -22,7 +22,9 @@ from ripeloop.prediction import parse_time
 PAUSE = 120
 """Seconds between two answers from which on somebody did something else meanwhile."""
 FEW = 20
-"""Images below which a share says little; the pages say so."""
+"""Images below which a share says little; the pages say so instead of it."""
+ENOUGH = 50
+"""Images of each kind, suggestion shown and hidden, below which nothing is concluded from their difference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,11 @@ class Steered:
         down = math.hypot(shown - self.shown.low, self.hidden.high - hidden)
         up = math.hypot(self.shown.high - shown, hidden - self.hidden.low)
         return max(-1.0, shown - hidden - down), min(1.0, shown - hidden + up)
+
+    @property
+    def enough(self) -> bool:
+        """Whether there are answers enough of both kinds to conclude anything."""
+        return min(self.shown.of, self.hidden.of) >= ENOUGH
 
     @property
     def steers(self) -> bool:

@@ -14,6 +14,8 @@ const GATHER_MS = 300; // answers that came too late are told together
 const BOUNCE_MS = 200; // a second tap within this is the finger's, not the person's
 const ONCE = ["none", "unsure", "junk", "skip", "keep", "take"]; // besides the tags: what takes the image away
 
+const ALWAYS = ["undo", "smaller", "larger"]; // whether or not there is an image
+
 export const element = (id) => document.getElementById(id);
 
 /** What an answer comes to, in words. */
@@ -29,6 +31,7 @@ export class Desk {
   tags = [];
   chosen = new Set();
   left = null; // images of this queue, where it is not simply all that are to label
+  #idle = true;
   #standing = null;
   #heard = new Set(); // answers that came too late, by their ids
   #reached = true;
@@ -120,6 +123,14 @@ export class Desk {
     note(say("signed_out"), { tone: "warn", stays: true, action: { label: say("sign_in"), href }, close: say("close") });
   }
 
+  /** Whether there is nothing to answer for: then no button can be pressed but undo. */
+  idle(now) {
+    this.#idle = now;
+    for (const button of document.querySelectorAll(BUTTONS)) {
+      if (!ALWAYS.includes(button.dataset.command)) button.disabled = now;
+    }
+  }
+
   /** Show what the model thinks on the tags; nothing for an empty list. */
   suggest(predictions) {
     const parts = new Map(predictions.map(({ tag, probability }) => [tag, probability]));
@@ -184,6 +195,7 @@ export class Desk {
   #setTags(tags) {
     this.tags = tags;
     element("tags").replaceChildren(...tags.map((tag) => this.#tagButton(tag)));
+    this.idle(this.#idle);
     element("help-tags").replaceChildren(...tags.filter(({ key }) => key).map(helpRow));
   }
 

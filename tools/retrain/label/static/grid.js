@@ -1,4 +1,5 @@
-// Many at once: images that look alike, labelled with one key; the odd ones are taken out first.
+// Many at once: images that look alike, labelled with one key; the odd ones are taken out first. What does not look like
+// the first one stands apart, and is picked by nobody but the person.
 
 import { Desk, element, GLANCE_MS, inWords } from "./desk.js";
 import { meantElsewhere } from "./keys.js";
@@ -15,12 +16,15 @@ const NARROW_PX = 600;
 const SIZE_KEPT = "ripeloop-tile";
 
 const tiles = element("tiles");
+const others = Object.assign(document.createElement("p"), { className: "others-words", textContent: say("others") });
+others.setAttribute("aria-hidden", "true"); // each image's own state tells it
 const before = [];
 let next = null; // the group after this one, and its pictures, fetched meanwhile
 let asking = false;
 let later = 0;
 let shownAt = 0;
 let said = "";
+let groups = 0; // of look-alikes, so far
 let size = Math.min(Number(localStorage.getItem(SIZE_KEPT) ?? 2) || 0, SIZES.length - 1);
 
 // seen: half of it was there, or it filled half of the room
@@ -94,7 +98,7 @@ function leave(done, what) {
   before.push({ done, what });
   if (before.length > KEPT) before.shift();
   for (const { tile } of done) tile.remove();
-  for (const tile of all()) pick(tile, true);
+  pickAlike();
   said = "";
   shownAt = performance.now();
   if (!all().length) turn();
@@ -108,6 +112,7 @@ function turn() {
   if (!next) return;
   tiles.replaceChildren(...next);
   next = null;
+  pickAlike();
   tiles.scrollTop = 0;
   shownAt = performance.now();
 }
@@ -124,7 +129,7 @@ async function ask() {
   const told = await desk.ask(`/api/next?${query}`);
   asking = false;
   const known = new Set([...all().map((tile) => tile.sample.key), ...desk.outbox.keys]);
-  const fresh = (told?.samples ?? []).filter((sample) => !known.has(sample.key));
+  const fresh = grouped(told ?? {}).filter(({ sample }) => !known.has(sample.key));
   if (fresh.length) next = fresh.map(tileOf);
   desk.stands(told?.standing);
   if (!all().length && next) {
@@ -135,9 +140,15 @@ async function ask() {
   showState();
 }
 
-function tileOf(sample) {
+// each sample with the number of its group
+function grouped({ samples = [], groups: sizes = [] }) {
+  const numbers = sizes.flatMap((many) => Array(many).fill(groups++));
+  return samples.map((sample, nth) => ({ sample, group: numbers[nth] }));
+}
+
+function tileOf({ sample, group }) {
   const tile = document.createElement("div");
-  tile.sample = sample;
+  Object.assign(tile, { sample, group });
   tile.className = "tile";
   tile.setAttribute("role", "option");
   tile.tabIndex = -1;
@@ -151,12 +162,19 @@ function tileOf(sample) {
   tile.setAttribute("aria-label", [say("picture"), words, sample.device].filter(Boolean).join(", "));
   tile.append(picture, mark, caption);
   watcher.observe(tile);
-  pick(tile, true);
+  pick(tile, false);
   return tile;
 }
 
 function all() {
-  return [...tiles.children];
+  return [...tiles.querySelectorAll(".tile")];
+}
+
+// the first one and what looks like it
+function alike() {
+  const [first, ...rest] = all();
+  const end = rest.findIndex((tile) => tile.group !== first.group);
+  return first ? [first, ...(end < 0 ? rest : rest.slice(0, end))] : [];
 }
 
 function isPicked(tile) {
@@ -172,6 +190,11 @@ function pick(tile, on) {
   tile.setAttribute("aria-selected", String(on));
 }
 
+function pickAlike() {
+  const together = new Set(alike());
+  for (const tile of all()) pick(tile, together.has(tile));
+}
+
 function pickAll() {
   const on = !all().every(isPicked);
   for (const tile of all()) pick(tile, on);
@@ -183,8 +206,18 @@ function toggle(tile) {
   showState();
 }
 
+function showOthers() {
+  const together = new Set(alike());
+  for (const tile of all()) tile.classList.toggle("apart", !together.has(tile));
+  const other = all()[together.size];
+  if (!other) return others.remove();
+  return others.nextElementSibling === other || other.before(others);
+}
+
 function showState() {
+  showOthers();
   const [count, picked] = [all().length, all().filter(isPicked).length];
+  desk.idle(!count);
   const words = count ? say("picked", { picked, n: count }) : "";
   if (words !== said) element("group").textContent = words; // else a hint may stand there
   said = words;
@@ -230,18 +263,26 @@ function fitting() {
   return Math.min(Math.max(across * down, FEWEST), MOST);
 }
 
-function columns() {
-  const [first] = all();
-  return Math.max(all().filter((tile) => tile.offsetTop === first.offsetTop).length, 1);
+// the nearest one in the row above (-1) or below (1); the same where there is none
+function beyond(nth, way) {
+  const found = all();
+  const here = found[nth];
+  const rest = found.filter((tile) => Math.sign(tile.offsetTop - here.offsetTop) === way);
+  const far = (tile) => [Math.abs(tile.offsetTop - here.offsetTop), Math.abs(tile.offsetLeft - here.offsetLeft)];
+  rest.sort((one, other) => far(one)[0] - far(other)[0] || far(one)[1] - far(other)[1]);
+  return rest.length ? found.indexOf(rest[0]) : nth;
 }
 
 tiles.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   const nth = all().indexOf(document.activeElement);
   if (nth < 0) return;
-  const steps = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns(), ArrowDown: columns(), Home: -nth, End: all().length };
+  const steps = {
+    ArrowLeft: () => nth - 1, ArrowRight: () => nth + 1, Home: () => 0, End: () => all().length,
+    ArrowUp: () => beyond(nth, -1), ArrowDown: () => beyond(nth, 1),
+  };
   if (event.key === " ") toggle(all()[nth]);
-  else if (event.key in steps) focusOn(nth + steps[event.key] < 0 ? nth : nth + steps[event.key]);
+  else if (event.key in steps) focusOn(steps[event.key]());
   else return;
   event.preventDefault();
 });

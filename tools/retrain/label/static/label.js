@@ -144,6 +144,7 @@ function show() {
 
 // what stands in the picture's place while there is none
 function showCalm() {
+  desk.idle(!current);
   let text = "";
   if (!current) text = say(desk.whyNothing(asking, mode === "review" ? "review_done" : "all_done"));
   else if (current.state === "loading") text = say("loading");

@@ -124,6 +124,7 @@ function show() {
 }
 
 function showCalm() {
+  desk.idle(!current);
   let why = "";
   if (!current) why = say(asking ? "loading" : "mistakes_done");
   else if (current.state === "loading") why = say("loading");
@@ -141,10 +142,12 @@ function facts({ sample }) {
 }
 
 function question({ label, says, ofLabel, ofSays, model, unseen }) {
+  const who = newer && newer.version === model ? "mistakes_newer" : "mistakes_model";
   const lines = [
     line(say("mistakes_label", { part: percent(ofLabel) }), inTags(label), "k", "keep", say("mistakes_keep")),
-    line(say("mistakes_says", { model: model || say("mistakes_model"), part: percent(ofSays) }), inTags(says), "m", "take", say("mistakes_take")),
+    line(say("mistakes_says", { model: say(who), part: percent(ofSays) }), inTags(says), "m", "take", say("mistakes_take")),
   ];
+  lines[1].title = model; // its version: an iteration's id is too long to read
   if (!unseen) lines.push(text("p", "pill warn", say("mistakes_learned")));
   return lines;
 }

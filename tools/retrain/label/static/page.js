@@ -7,6 +7,17 @@ for (const choice of document.querySelectorAll("[data-submits]")) {
 // on a telephone the pages are a row that scrolls
 document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
 
+const pages = document.querySelector(".top nav");
+if (pages) {
+  const tell = () => {
+    const left = pages.scrollWidth - pages.clientWidth - pages.scrollLeft;
+    pages.toggleAttribute("data-before", pages.scrollLeft > 4);
+    pages.toggleAttribute("data-after", left > 4);
+  };
+  pages.addEventListener("scroll", tell, { passive: true });
+  new ResizeObserver(tell).observe(pages);
+}
+
 const filters = document.querySelector("form[data-filters]");
 if (filters) {
   const asked = new URLSearchParams(location.search);

@@ -20,11 +20,12 @@ from retrain.ending import told
 from retrain.judging.holdout import Holdout
 from retrain.settings import NOT_AS_WANTED, cloud_options, endpoint_options, json_option, project_option
 from retrain.shown import plain
+from retrain.store import check_there, opened
 from retrain.turn.tag.heldout import fetch_holdout
 from retrain.turn.tag.tagged import Tagged
 from retrain.turn.tag.tagging import Plan, Seen, tag
 from retrain.turn.train.training import find_project
-from ripeloop.blobs import open_blobs
+from ripeloop.blobs import is_there
 from ripeloop.errors import NotFound
 
 ENDS = "Ends with 0: the project holds what the labels say; 1: something was refused, and is named; 2: wrong usage, \
@@ -93,8 +94,12 @@ def tag_command(
 
 async def _tagged(settings: TagSettings, seen: Seen) -> tuple[Tagged, Holdout | None]:
     with closing(CustomVision(settings.endpoint, settings.key)) as service:
-        async with open_blobs(settings.cloud_blobs, settings.container, settings.api_version) as blobs:
+        async with opened(settings.cloud_blobs, settings.container, settings.api_version) as blobs:
             project = _project(service, settings)
+            if project and not await is_there(blobs):
+                service.about(project)  # what does not mend itself is told before a container that may come
+            await check_there(blobs, settings.container)
+            project = project or service.create(About(name=settings.project))
             tagged = await tag(blobs, service, project, settings.plan, seen)
             if settings.folder is None:
                 return tagged, None
@@ -106,12 +111,13 @@ async def _tagged(settings: TagSettings, seen: Seen) -> tuple[Tagged, Holdout | 
 
 
 def _project(service: CustomVision, settings: TagSettings) -> str:
+    """Its id; empty where it is to be made. Raises NotFound, Refused, Denied, Offline."""
     try:
         return find_project(service, settings.project)
     except NotFound as error:
         if not settings.create:
             raise NotFound(f"{error}, or make it with --create", kind=error.kind) from error
-        return service.create(About(name=settings.project))
+        return ""
 
 
 @contextmanager
