@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from azurite import Azurite
-from ripeloop.blobs import Blob, Blobs, FolderBlobs, grant, open_blobs, try_blobs
+from ripeloop.blobgrant import grant
+from ripeloop.blobs import Blob, Blobs, FolderBlobs, open_blobs, try_blobs
 from ripeloop.blobsas import Sas
 from ripeloop.errors import Changed, Denied, NotFound, Offline, Refused, RipeloopError, SettingsError
 

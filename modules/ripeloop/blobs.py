@@ -8,21 +8,15 @@ import re
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
-from urllib.parse import quote
 
 from azure.core import MatchConditions
 from azure.core.exceptions import AzureError, HttpResponseError
 from azure.storage.blob import (
     BlobProperties,
-    BlobSasPermissions,
-    ContainerSasPermissions,
     ContentSettings,
-    generate_blob_sas,
-    generate_container_sas,
 )
 from azure.storage.blob.aio import BlobLeaseClient, ContainerClient
 
@@ -39,11 +33,8 @@ __all__ = [
     "Blob",
     "Blobs",
     "FolderBlobs",
-    "Grant",
-    "grant",
     "is_folder",
     "is_there",
-    "link",
     "open_blobs",
     "try_blobs",
 ]
@@ -56,9 +47,6 @@ SILENT_SECONDS = 30
 # one call may take this long in all, and a second more for every 8 KB: a thin line is slow, a dead one never ends
 CALL_SECONDS = 60.0
 SLOWEST_BYTES_PER_SECOND = 8 * 1024
-
-# a SAS is good from a little before it was made, for a clock may be behind
-CLOCKS_DIFFER = timedelta(minutes=15)
 
 # under a segment that no name of ours may have, so that no listing shows them
 PROBES = ".probes"
@@ -152,57 +140,6 @@ async def try_blobs(address: str, container: str, api_version: str | None = None
     async with open_blobs(address, container, api_version) as blobs:
         if isinstance(blobs, AzureBlobs):
             await blobs.probe()
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """A right that expires: to create blobs in one container, or to read one; `address` is the secret, a SAS URL."""
-
-    address: str = field(repr=False)
-    expires: datetime
-
-
-async def grant(address: str, container: str, api_version: str | None, *, lasts: timedelta, now: datetime) -> Grant:
-    """A new SAS of `container`, which is made where it is missing: to create blobs, and for nothing else.
-
-    `address` is a connection string with the account's key. Raises SettingsError, Offline, Refused.
-    """
-    async with open_blobs(address, container, api_version) as blobs:
-        key = blobs.account_key() if isinstance(blobs, AzureBlobs) else None
-        if not isinstance(blobs, AzureBlobs) or key is None:
-            raise SettingsError("to grant a credential takes a connection string with the account's key")
-        async for _ in blobs.list(f"{PROBES}/"):  # where the container is missing, this makes it
-            break
-        account, url = key[0], blobs.url
-        sas = generate_container_sas(
-            account,
-            container,
-            account_key=key[1],
-            permission=ContainerSasPermissions(create=True),
-            start=now - CLOCKS_DIFFER,
-            expiry=now + lasts,
-            protocol="https" if url.startswith("https") else None,
-        )
-    return Grant(f"{url}?{sas}", now + lasts)
-
-
-def link(blobs: Blobs, name: str, *, lasts: timedelta, now: datetime) -> Grant:
-    """A new SAS of one blob: to read it, and for nothing else. Asks nobody. Raises SettingsError."""
-    key = blobs.account_key() if isinstance(blobs, AzureBlobs) else None
-    if not isinstance(blobs, AzureBlobs) or key is None:
-        raise SettingsError("to make links for devices takes a connection string with the account's key")
-    check_name(name)
-    sas = generate_blob_sas(
-        key[0],
-        blobs.container,
-        name,
-        account_key=key[1],
-        permission=BlobSasPermissions(read=True),
-        start=now - CLOCKS_DIFFER,
-        expiry=now + lasts,
-        protocol="https" if blobs.url.startswith("https") else None,
-    )
-    return Grant(f"{blobs.url}/{quote(name)}?{sas}", now + lasts)
 
 
 class AzureBlobs:

@@ -20,7 +20,8 @@ from retrain.ending import ENDS, run
 from retrain.samples import folder_of
 from retrain.settings import NOT_AS_WANTED, Hub, cloud_options, device_option, hub_options, json_option
 from retrain.store import check_address, missing, opened
-from ripeloop.blobs import Blobs, grant, is_there
+from ripeloop.blobgrant import grant
+from ripeloop.blobs import Blobs, is_there
 from ripeloop.errors import Refused
 
 SAMPLER = "sampler"

@@ -12,7 +12,8 @@ from typing import Any
 from classifier.models import export as exports
 from classifier.rollout.wanted import from_desired, shown
 from retrain.release.plan import Plan
-from ripeloop.blobs import Blobs, FolderBlobs, link
+from ripeloop.blobgrant import link
+from ripeloop.blobs import Blobs, FolderBlobs
 from ripeloop.blobsas import Sas
 from ripeloop.errors import Changed, NotFound, Refused, SettingsError
 from ripeloop.package import sha256_of
