@@ -15,6 +15,10 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as trainings have it: threads wait for each other on few cores
 os.environ.setdefault("PYTHONPYCACHEPREFIX", str(Path(__file__).parents[1] / ".cache" / "bytecode"))
 
+# a table's width is what the test says; readline, which pytest imports, tells every program that there are 80 columns
+os.environ.pop("COLUMNS", None)
+os.unsetenv("COLUMNS")
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a shell: programs would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

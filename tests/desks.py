@@ -240,8 +240,8 @@ class Browsers:
 
 
 def complaints(desk: Desk) -> list[str]:
-    """What the console said that no lost network explains."""
-    return [line for line in desk.said if "Failed to load resource" not in line]
+    """What the console said that no lost network explains; a browser's notes to itself are none."""
+    return [line for line in desk.said if "Failed to load resource" not in line and not line.startswith("info:")]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
