@@ -14,11 +14,10 @@ from demo.camera import Answer, Shift
 from demo.loop import Loop, opened
 from demo.material import Material, Stream
 from demo.pictures import Picture, find
-from demo.system import CLASSIFIER, RUNTIME, SAMPLER, Plan, running
+from demo.system import CLASSIFIER, RUNTIME, SAMPLER, running
 from demo.view import View, summary
-from edge import free_gateway, free_port
+from whole import plan_in
 
-PROJECT = Path(__file__).parents[1]
 ONE = Picture(Path("one.jpg"), None)
 LATE = 2.0  # seconds that the sampler comes to the hub after all was answered
 
@@ -30,21 +29,11 @@ def said(shift: Shift, account: Account) -> str:
 
 
 async def test_a_module_that_is_not_at_the_hub_yet_is_waited_for(tmp_path: Path) -> None:
-    gateway, images = free_gateway(), tmp_path / "images"
+    images = tmp_path / "images"
     images.mkdir()
     (images / "cut.jpg").write_bytes(picture(form="JPEG")[:200])
     (images / "text.jpg").write_text("no image")
-    plan = Plan(
-        deployment=PROJECT / "deployment.template.json",
-        env_file=PROJECT / ".env.template",
-        model=zipped(tmp_path / "export.zip"),
-        logs=tmp_path / "logs",
-        cloud=str(tmp_path / "cloud"),
-        local=str(tmp_path / "local"),
-        gateway=gateway,
-        port=free_port("127.0.0.1"),
-        hub_port=free_port(gateway),
-    )
+    plan = plan_in(tmp_path, zipped(tmp_path / "model.zip"))
     material = Material((Stream("", find(images)),), plan.model, None, "colours")
     async with running(plan, (RUNTIME, CLASSIFIER)) as system, opened(system) as fleet:
         with View(Console(file=io.StringIO())) as view:

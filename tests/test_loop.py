@@ -18,8 +18,8 @@ from aiohttp.test_utils import TestServer
 from demo.bananas import Drawn, random_picture
 from demo.labeller import label_all
 from demo.starter import ensure_hurried_model
-from demo.system import CLASSIFIER, SAMPLER, TRAINER, Plan, System, Training, running, until
-from edge import free_gateway, free_port
+from demo.system import CLASSIFIER, SAMPLER, TRAINER, System, Training, running, until
+from edge import free_port
 from retrain.devices.fleet import Fleet
 from retrain.judging.judge import BETTER, SAME, WORSE, Rule
 from retrain.labels import REVIEW, TAG, Answer, Labels
@@ -38,8 +38,8 @@ from ripeloop.blobs import open_blobs
 from ripeloop.errors import Offline, Refused
 from ripeloop.prediction import image_id
 from trainerservice import COMPACT, KEY, training_client
+from whole import plan_in
 
-PROJECT = Path(__file__).parents[1]
 NOW = "2026-11-22T02:10:00Z"
 SEED, SIDE = 9, 96
 OTHER = {"unripe": "ripe", "ripe": "overripe", "overripe": "unripe"}
@@ -129,18 +129,10 @@ class Line:
 
 @asynccontextmanager
 async def line(tmp_path: Path) -> AsyncIterator[Line]:
-    gateway = free_gateway()
     starter = await asyncio.to_thread(ensure_hurried_model, tmp_path / "model")
-    plan = Plan(
-        deployment=PROJECT / "deployment.template.json",
-        env_file=PROJECT / ".env.template",
-        model=starter,
-        logs=tmp_path / "logs",
-        cloud=str(tmp_path / "cloud"),
-        local=str(tmp_path / "local"),
-        gateway=gateway,
-        port=free_port("127.0.0.1"),
-        hub_port=free_port(gateway),
+    plan = plan_in(
+        tmp_path,
+        starter,
         extra={"CLASSIFIER_WATCH_SECONDS": "0", "CLASSIFIER_AUDIT_RATE": "1"},
         training=Training(tmp_path / "trainer", free_port("127.0.0.1"), KEY),
     )

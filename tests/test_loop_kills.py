@@ -12,13 +12,12 @@ import pytest
 from PIL import Image
 
 from colours import zipped
-from demo.system import CLASSIFIER, RUNTIME, SAMPLER, Plan, running, until
-from edge import free_gateway, free_port
+from demo.system import CLASSIFIER, RUNTIME, SAMPLER, running, until
 from retrain.devices.fleet import Fleet
 from ripeloop.blobs import open_blobs
 from ripeloop.prediction import image_id
+from whole import plan_in
 
-PROJECT = Path(__file__).parents[1]
 KILLS = 10  # `make faults` kills a hundred times
 SURE = 0.8
 
@@ -69,18 +68,7 @@ async def arrived(cloud: str) -> Counter[str]:
 @pytest.mark.timeout(240)
 async def test_ten_kills_under_load_lose_no_flagged_image_and_send_none_twice(tmp_path):
     dice = random.Random(20261122)
-    gateway = free_gateway()
-    plan = Plan(
-        deployment=PROJECT / "deployment.template.json",
-        env_file=PROJECT / ".env.template",
-        model=zipped(tmp_path / "model.zip"),
-        logs=tmp_path / "logs",
-        cloud=str(tmp_path / "cloud"),
-        local=str(tmp_path / "local"),
-        gateway=gateway,
-        port=free_port("127.0.0.1"),
-        hub_port=free_port(gateway),
-    )
+    plan = plan_in(tmp_path, zipped(tmp_path / "model.zip"))
     async with running(plan) as system, asyncio.TaskGroup() as tasks:
         cameras = [Camera(system.classifier_url, seed) for seed in range(3)]
         for camera in cameras:
