@@ -57,6 +57,13 @@ def answered() -> Iterator[None]:
         end(f"{where} cannot be written: {_DISK[error.errno]}; mend that and do the same again", "disk", USAGE)
 
 
+def warned(words: str) -> str:
+    """The same words, which a person has seen, too; none where there are none."""
+    if words:
+        click.echo(f"warning: {words}", err=True)
+    return words
+
+
 def end(words: str, kind: str, code: int) -> NoReturn:
     """The last line, on stderr; where the command was asked for JSON, a document of it on stdout."""
     click.echo(f"error: {words}", err=True)

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 import click
 
 from retrain.devices.tables import show_arrived
-from retrain.ending import ENDS, run
+from retrain.ending import ENDS, run, warned
 from retrain.samples import Arrived, arrived, folder_of
 from retrain.settings import cloud_options, json_option
 from retrain.store import missing, opened
@@ -39,9 +39,7 @@ def samples(
       ripeloop samples --cloud-blobs .demo/run/cloud --device laptop --json
     """
     found = run(_arrived(opened(cloud_blobs, container, api_version), device, newest), "listing the samples")
-    warning = missing(container) if found is None else ""
-    if warning:
-        click.echo(f"warning: {warning}", err=True)
+    warning = warned(missing(container) if found is None else "")
     if as_json:
         click.echo(json.dumps((found or Arrived()).to_json() | {"warning": warning}, indent=2))
     else:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
-from ripeloop.blobs import NO_CONTAINER, Blobs, is_folder, is_there, open_blobs
+from ripeloop.blobs import NO_CONTAINER, Blobs, is_folder, open_blobs
 from ripeloop.errors import Offline, SettingsError
 
 OPTION = "--cloud-blobs (RIPELOOP_CLOUD_BLOBS)"
@@ -32,10 +32,9 @@ async def opened(
         yield blobs
 
 
-async def check_there(blobs: Blobs, container: str) -> None:
-    """Return if the container exists. Raises Offline of kind `no_container`: the first upload is waited for."""
-    if not await is_there(blobs):
-        raise Offline(missing(container), kind=NO_CONTAINER)
+def no_container(container: str) -> Offline:
+    """What to raise where the container has to exist: the first upload is waited for."""
+    return Offline(missing(container), kind=NO_CONTAINER)
 
 
 def missing(container: str, option: str = "--container") -> str:

@@ -144,22 +144,18 @@ class _Axis:
         offset = self._start / self.shrunk + self.skip * scale - 0.5 + neighbour + 1e-6
         return scale, self.limit - offset - self.count * scale if self.mirrored else offset
 
-    def first(self) -> NDArray[np.int64]:
-        """The place of the first decoded pixel of each wanted one; it is before the edge, or the last, at an edge."""
-        return self._places()[0]
+    def neighbours(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The place of the first decoded pixel of each wanted one, and how much of the second goes into it.
 
-    def weights(self) -> NDArray[np.float32]:
-        """How much of the second decoded pixel goes into each wanted one."""
-        first, weights = self._places()
-        weights[first < 0] = 1  # beyond the edge Pillow gives black; the pixel at the edge counts alone
-        weights[first >= self.limit - 1] = 0
-        return weights.astype(np.float32)
-
-    def _places(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        At an edge the place is before it, or that of the last.
+        """
         whole = 2 * self.size * self.shrunk
         places = (2 * np.arange(self.skip, self.skip + self.count) + 1) * self.span
         places += 2 * self.size * self._start - self.size * self.shrunk
-        return places // whole, (places % whole) / whole
+        first, weights = places // whole, (places % whole) / whole
+        weights[first < 0] = 1  # beyond the edge Pillow gives black; the pixel at the edge counts alone
+        weights[first >= self.limit - 1] = 0
+        return first, weights.astype(np.float32)
 
 
 _EACH: Step = (1.0, 0.0)
@@ -180,12 +176,13 @@ def _bilinear(image: Source, columns: _Axis, rows: _Axis) -> NDArray[np.float32]
             _between(left, pick(1), across)
         return left
 
-    across, down = columns.weights().repeat(3)[np.newaxis, :], rows.weights()[:, np.newaxis]
+    (_, across), (first, down) = columns.neighbours(), rows.neighbours()
+    across, down = across.repeat(3)[np.newaxis, :], down[:, np.newaxis]
     if not down.any():  # nor across, where the image has the model's size already
         top = sideways(rows.step(0), rows.count)
     else:
         if rows.limit <= 2 * rows.count:  # each decoded row once is less than two for each that is wanted
-            every, first = sideways(_EACH, rows.limit), rows.first()
+            every = sideways(_EACH, rows.limit)
             top, bottom = (every.take(first + below, 0, mode="clip") for below in (0, 1))
         else:
             top, bottom = (sideways(rows.step(below), rows.count) for below in (0, 1))

@@ -16,7 +16,7 @@ import click
 from retrain.devices.fleet import Fleet
 from retrain.devices.reconcile import Reconciled, compare, ids_in
 from retrain.devices.tables import show_reconciled
-from retrain.ending import ENDS, run
+from retrain.ending import ENDS, run, warned
 from retrain.samples import folder_of
 from retrain.settings import NOT_AS_WANTED, Hub, cloud_options, device_option, hub_options, json_option
 from retrain.store import check_address, missing, opened
@@ -46,9 +46,7 @@ def reconcile(
     """
     store = opened(cloud_blobs, container, api_version)
     found, there = run(_compared(Hub(hub, hub_ca), device, store), "asking both sides")
-    warning = "" if there else missing(container)
-    if warning:
-        click.echo(f"warning: {warning}", err=True)
+    warning = warned("" if there else missing(container))
     if as_json:
         click.echo(json.dumps(found.to_json() | {"warning": warning}, indent=2))
     else:

@@ -15,7 +15,7 @@ from click.core import ParameterSource
 from rich.console import Console
 
 from retrain.devices.fleet import Fleet
-from retrain.ending import ENDS, told
+from retrain.ending import ENDS, told, warned
 from retrain.release.board import Board
 from retrain.release.plan import CANARY, Device, Place, Plan, Ring
 from retrain.release.plan import ring as ring_of
@@ -279,8 +279,7 @@ async def _packages(address: str, container: str, api_version: str | None, warni
     """The container of the packages, which the first release makes: that is said, for it may be a typing error."""
     async with opened(address, container, api_version) as found:
         if not await is_there(found):
-            warnings.append(f"{missing(container, CONTAINER)}; it is made now")
-            click.echo(f"warning: {warnings[-1]}", err=True)
+            warnings.append(warned(f"{missing(container, CONTAINER)}; it is made now"))
     async with opened(address, container, api_version, make=True) as store:
         yield store
 

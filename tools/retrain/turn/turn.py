@@ -14,7 +14,7 @@ from retrain.customvision import CustomVision
 from retrain.devices.sas import HubKey
 from retrain.judging.holdout import images_in
 from retrain.package.signing import private_key
-from retrain.store import check_there, opened
+from retrain.store import no_container, opened
 from retrain.turn import past
 from retrain.turn.lease import only_here, only_one
 from retrain.turn.outcome import GIVEN_UP, NOTHING, OVERTAKEN, reopens
@@ -191,7 +191,7 @@ async def _samples(settings: TurnSettings) -> AsyncIterator[Blobs]:
             with closing(CustomVision(service.endpoint, service.key)) as asked:
                 project = await asyncio.to_thread(find_project, asked, service.project)
                 await asyncio.to_thread(asked.about, project)
-            await check_there(blobs, store.samples)
+            raise no_container(store.samples)
         yield blobs
 
 

@@ -20,7 +20,7 @@ from retrain.ending import told
 from retrain.judging.holdout import Holdout
 from retrain.settings import NOT_AS_WANTED, cloud_options, endpoint_options, json_option, project_option
 from retrain.shown import plain
-from retrain.store import check_there, opened
+from retrain.store import no_container, opened
 from retrain.turn.tag.heldout import fetch_holdout
 from retrain.turn.tag.tagged import Tagged
 from retrain.turn.tag.tagging import Plan, Seen, tag
@@ -96,9 +96,10 @@ async def _tagged(settings: TagSettings, seen: Seen) -> tuple[Tagged, Holdout | 
     with closing(CustomVision(settings.endpoint, settings.key)) as service:
         async with opened(settings.cloud_blobs, settings.container, settings.api_version) as blobs:
             project = _project(service, settings)
-            if project and not await is_there(blobs):
-                service.about(project)  # what does not mend itself is told before a container that may come
-            await check_there(blobs, settings.container)
+            if not await is_there(blobs):
+                if project:
+                    service.about(project)  # what does not mend itself is told before a container that may come
+                raise no_container(settings.container)
             project = project or service.create(About(name=settings.project))
             tagged = await tag(blobs, service, project, settings.plan, seen)
             if settings.folder is None:
