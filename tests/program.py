@@ -20,8 +20,13 @@ READY_WITHIN = 30.0
 class Process:
     """One classifier on a free port of 127.0.0.1; its log lines are read as it writes them."""
 
-    def __init__(self, arguments: Sequence[str], environ: Mapping[str, str] | None = None) -> None:
-        command = [sys.executable, "-m", "classifier", "--host", "127.0.0.1", "--port", "0", *arguments]
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        environ: Mapping[str, str] | None = None,
+        program: Sequence[str] = ("-m", "classifier"),
+    ) -> None:
+        command = [sys.executable, *program, "--host", "127.0.0.1", "--port", "0", *arguments]
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("IOTEDGE_", "CLASSIFIER_"))}
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, env=clean | dict(environ or {}))
         self.log = ""
@@ -56,8 +61,8 @@ class Process:
 def start() -> Iterator[Any]:
     started: list[Process] = []
 
-    def make(*arguments: str, environ: Mapping[str, str] | None = None) -> Process:
-        started.append(Process(arguments, environ))
+    def make(*arguments: str, **options: Any) -> Process:
+        started.append(Process(arguments, **options))
         return started[-1]
 
     yield make
