@@ -55,11 +55,11 @@ def options():
 
 
 @pytest.mark.parametrize(("context", "option"), options())
-def test_a_flag_is_an_environment_variable_and_its_help_says_which(context, option):
-    named = option.get_help_record(context)[1]
-    assert "env var:" in named
+def test_a_flag_is_an_environment_variable_and_its_help_and_errors_say_which(context, option):
     prefix = context.find_root().info_name.upper()
-    assert prefix in named
+    for named in (option.get_help_record(context)[1], option.get_error_hint(context)):
+        assert "env var:" in named
+        assert prefix in named
     assert option.help, "a flag without a word of meaning"
 
 

@@ -20,6 +20,7 @@ from bench.classifier.report import PICTURE, Report
 from bench.classifier.tables import Measured
 from bench.machine import LOADED, this_machine, until_quiet
 from ripeloop.errors import RipeloopError, SettingsError
+from ripeloop.process import option
 
 FAILED = 2
 WAIT_SECONDS = 60.0
@@ -39,16 +40,16 @@ class Settings:
 
 
 @click.command("classifier")
-@click.option("--quick", is_flag=True, show_envvar=True, help="Two minutes, rougher numbers, on any machine.")
-@click.option("--rounds", type=click.IntRange(1, 50), show_envvar=True, help="How often all is measured.  [default: 3]")
-@click.option("--soak", type=click.IntRange(min=10), show_envvar=True,
-              help="Requests over which memory must stay flat.  [default: 4000]")  # fmt: skip
-@click.option("--report", type=click.Path(path_type=Path, file_okay=False), show_envvar=True, metavar="DIR",
-              help=f"Also write {PAGE} and {PICTURE} into DIR.")  # fmt: skip
-@click.option("--images", type=click.Path(path_type=Path, file_okay=False, exists=True), show_envvar=True,
-              metavar="DIR",
-              help="Train on DIR/<tag>/*.jpg and judge by half of them.  [default: drawn bananas]")  # fmt: skip
-@click.option("--anyway", is_flag=True, show_envvar=True, help="Measure although other programs use the cores.")
+@option("--quick", is_flag=True, help="Two minutes, rougher numbers, on any machine.")
+@option("--rounds", type=click.IntRange(1, 50), help="How often all is measured.  [default: 3]")
+@option("--soak", type=click.IntRange(min=10),
+        help="Requests over which memory must stay flat.  [default: 4000]")  # fmt: skip
+@option("--report", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+        help=f"Also write {PAGE} and {PICTURE} into DIR.")  # fmt: skip
+@option("--images", type=click.Path(path_type=Path, file_okay=False, exists=True),
+        metavar="DIR",
+        help="Train on DIR/<tag>/*.jpg and judge by half of them.  [default: drawn bananas]")  # fmt: skip
+@option("--anyway", is_flag=True, help="Measure although other programs use the cores.")
 def command(
     quick: bool, rounds: int | None, soak: int | None, report: Path | None, images: Path | None, anyway: bool
 ) -> None:

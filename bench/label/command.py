@@ -11,6 +11,7 @@ import click
 from bench.label import serving
 from bench.machine import this_machine
 from bench.table import Table
+from ripeloop.process import option
 
 FIGURES: Mapping[str, tuple[str, str, float | None]] = {
     "listens_seconds": ("from the start of the program until it listens", "s", None),
@@ -27,13 +28,13 @@ PAGE = "LABEL-BENCH.md"
 
 
 @click.command()
-@click.option("--rows", default=serving.ROWS, show_envvar=True, help="Samples in the cache.")
-@click.option("--people", default=serving.PEOPLE, show_envvar=True, help="People who label at once.")
-@click.option("--seconds", default=serving.SECONDS, show_envvar=True, help="How long they do.")
-@click.option("--state", type=click.Path(file_okay=False, path_type=Path), show_envvar=True,
-              help="A folder to keep the full cache in for the next time.")  # fmt: skip
-@click.option("--report", type=click.Path(file_okay=False, path_type=Path), show_envvar=True,
-              help=f"The folder to write {PAGE} into.")  # fmt: skip
+@option("--rows", default=serving.ROWS, help="Samples in the cache.")
+@option("--people", default=serving.PEOPLE, help="People who label at once.")
+@option("--seconds", default=serving.SECONDS, help="How long they do.")
+@option("--state", type=click.Path(file_okay=False, path_type=Path),
+        help="A folder to keep the full cache in for the next time.")  # fmt: skip
+@option("--report", type=click.Path(file_okay=False, path_type=Path),
+        help=f"The folder to write {PAGE} into.")  # fmt: skip
 def command(rows: int, people: int, seconds: float, state: Path | None, report: Path | None) -> None:
     """Measure the labelling page: its start on a warm cache, and what each of many people waits for.
 

@@ -11,6 +11,7 @@ import click
 from bench.machine import this_machine
 from bench.sampler import backlog, keeping, upload
 from bench.table import Table
+from ripeloop.process import option
 
 AT_LEAST, AT_MOST = "≥", "≤"
 FIGURES: Mapping[str, tuple[str, str, float | None, str]] = {
@@ -36,11 +37,11 @@ PAGE = "SAMPLER-BENCH.md"
 
 
 @click.command()
-@click.option("--rows", default=backlog.ROWS, show_envvar=True, help="Rows of the index to decide with.")
-@click.option("--backlog", "waiting", default=backlog.BACKLOG, show_envvar=True, help="Images to start with.")
-@click.option("--images", default=keeping.IMAGES, show_envvar=True, help="Images to keep.")
-@click.option("--report", type=click.Path(file_okay=False, path_type=Path), show_envvar=True,
-              help=f"The folder to write {PAGE} into.")  # fmt: skip
+@option("--rows", default=backlog.ROWS, help="Rows of the index to decide with.")
+@option("--backlog", "waiting", default=backlog.BACKLOG, help="Images to start with.")
+@option("--images", default=keeping.IMAGES, help="Images to keep.")
+@option("--report", type=click.Path(file_okay=False, path_type=Path),
+        help=f"The folder to write {PAGE} into.")  # fmt: skip
 def command(rows: int, waiting: int, images: int, report: Path | None) -> None:
     """Measure the sampler: keeping, deciding on a large index, starting with a backlog, uploading to Azurite.
 

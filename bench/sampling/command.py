@@ -15,6 +15,7 @@ from bench.sampling.learning import Course, course
 from bench.sampling.pictures import Thing, bits_between, read_things
 from bench.sampling.report import CHANCE, OURS, WITHOUT, Shown, Told, page, picture
 from bench.sampling.stream import SCENES, Plan, Scene, season
+from ripeloop.process import option
 from sampler.keeping.keep import Rules
 from trainer.learning.backbone import build_backbone
 from trainer.learning.cache import FeatureCache
@@ -29,16 +30,14 @@ Say = Callable[[str], None]
 
 
 @click.command()
-@click.option("--images", type=click.Path(file_okay=False, path_type=Path), default=IMAGES, show_envvar=True,
+@option("--images", type=click.Path(file_okay=False, path_type=Path), default=IMAGES,
               show_default="../shared/images/recycling", help="Photographs, one folder a tag.")  # fmt: skip
-@click.option(
-    "--seasons", default=40, type=click.IntRange(2), show_envvar=True, help="Repetitions, each with its seed."
-)
-@click.option("--budget", multiple=True, default=(10, 5), type=click.IntRange(1), show_envvar=True,
-              help="Labels a day; may be given more than once, and the first is shown in full.")  # fmt: skip
-@click.option("--most", default=1000, type=click.IntRange(1), show_envvar=True, help="Photographs of a tag at most.")
-@click.option("--report", type=click.Path(file_okay=False, path_type=Path), show_envvar=True,
-              help=f"The folder to write {PAGE} and {PICTURE} into.")  # fmt: skip
+@option("--seasons", default=40, type=click.IntRange(2), help="Repetitions, each with its seed.")
+@option("--budget", multiple=True, default=(10, 5), type=click.IntRange(1),
+        help="Labels a day; may be given more than once, and the first is shown in full.")  # fmt: skip
+@option("--most", default=1000, type=click.IntRange(1), help="Photographs of a tag at most.")
+@option("--report", type=click.Path(file_okay=False, path_type=Path),
+        help=f"The folder to write {PAGE} and {PICTURE} into.")  # fmt: skip
 def command(images: Path, seasons: int, budget: tuple[int, ...], most: int, report: Path | None) -> None:
     """Compare what a model learns from the sampler's choice of images with what it learns from chance.
 

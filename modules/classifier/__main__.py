@@ -208,27 +208,21 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
 def _option(name: str, default: Any, type_: Any, help_: str) -> Callable[[Command], Command]:
-    return click.option(
-        name, cls=process.Option, default=default, type=type_, show_default=True, show_envvar=True, help=help_
-    )
+    return process.option(name, default=default, type=type_, show_default=True, help=help_)
 
 
 @click.command()
-@click.option(
+@process.option(
     "--model",
-    cls=process.Option,
     required=True,
     type=click.Path(path_type=Path),
-    show_envvar=True,
     help="A Custom Vision ONNX export: the zip, its folder or the .onnx file.",
 )
 @_option("--host", "0.0.0.0", str, "The address to listen on.")  # noqa: S104
 @_option("--port", 8080, click.IntRange(0, 65535), "The port to listen on; 0 takes a free one and logs it.")
-@click.option(
+@process.option(
     "--spool",
-    cls=process.Option,
     type=_FOLDER,
-    show_envvar=True,
     help="The folder where uncertain images wait for the sampler. Without it none is kept.",
 )
 @_option("--spool-bytes", Limits().bytes, click.IntRange(min=1), "What the spool may hold, in bytes.")
@@ -276,11 +270,9 @@ def _option(name: str, default: Any, type_: Any, help_: str) -> Callable[[Comman
 @_option(
     "--url-hosts", "", str, "Hosts that images may be fetched from, as in cam1.local,cam2.local:8000; empty: none."
 )
-@click.option(
+@process.option(
     "--url-private",
-    cls=process.Option,
     is_flag=True,
-    show_envvar=True,
     help="Let the hosts of --url-hosts have private addresses.",
 )
 @_option("--prediction-key", "", str, "What requests must send as Prediction-Key; set it in the environment, unseen.")

@@ -24,7 +24,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class Option(click.Option):
-    """An option whose errors name its environment variable, too: a container is set up with nothing else."""
+    """See `option`: a container is set up with nothing but the environment."""
 
     def get_error_hint(self, ctx: click.Context | None) -> str:
         """What an error calls it: '--model' (env var: 'CLASSIFIER_MODEL')."""
@@ -34,18 +34,21 @@ class Option(click.Option):
         return f"{hint} (env var: '{ctx.auto_envvar_prefix}_{self.name.upper()}')"
 
 
+def option(*words: str, **about: Any) -> Callable[[Command], Command]:
+    """A `click.option` whose help and errors name its environment variable, too."""
+    return click.option(*words, cls=Option, show_envvar=True, **about)
+
+
 def log_options(command: Command) -> Command:
     """Add `--log-level` and `--log-json` to a click command; pass both on to `run`."""
-    level = click.option(
+    level = option(
         "--log-level",
-        cls=Option,
         type=click.Choice(["debug", "info", "warning", "error"]),
         default="info",
         show_default=True,
-        show_envvar=True,
         help="The least serious event to log.",
     )
-    as_json = click.option("--log-json", cls=Option, is_flag=True, show_envvar=True, help="Log one JSON object a line.")
+    as_json = option("--log-json", is_flag=True, help="Log one JSON object a line.")
     return level(as_json(command))
 
 

@@ -154,9 +154,7 @@ _STORE = "a connection string, a container's SAS URL, or a folder"
 
 
 def _option(name: str, default: Any, type_: Any, help_: str) -> Callable[[Command], Command]:
-    return click.option(
-        name, cls=process.Option, default=default, type=type_, show_default=True, show_envvar=True, help=help_
-    )
+    return process.option(name, default=default, type=type_, show_default=True, help=help_)
 
 
 def _steering_options(command: Command) -> Command:
@@ -168,12 +166,10 @@ def _steering_options(command: Command) -> Command:
 
 
 @click.command()
-@click.option(
+@process.option(
     "--spool",
-    cls=process.Option,
     required=True,
     type=_FOLDER,
-    show_envvar=True,
     help="The folder the classifier puts uncertain images in.",
 )
 @_option("--state", "state", _FOLDER, "The folder for the index and for messages that must outlive the process.")

@@ -29,7 +29,7 @@ from demo.report import write_report
 from demo.system import Plan, Training, running
 from demo.view import LEGEND, View, bad_model, shown, summary, turns
 from ripeloop.errors import RipeloopError, SettingsError
-from ripeloop.process import first_of
+from ripeloop.process import first_of, option
 
 PROJECT = Path(__file__).parents[2]
 TURNS = 3
@@ -55,24 +55,24 @@ class Settings:
 
 
 @click.command(context_settings={"show_default": True, "auto_envvar_prefix": "DEMO"})
-@click.option("--images", type=click.Path(path_type=Path), show_envvar=True,
-              help="Your own pictures, DIR/<tag>/*.jpg or straight in DIR.  [default: drawn bananas]")  # fmt: skip
-@click.option("--count", type=click.IntRange(0), default=0, show_envvar=True,
-              help=f"Pictures to post in all; 0: enough drawn ones, or up to {OWN_AT_MOST} of your own.")  # fmt: skip
-@click.option("--turns", type=click.IntRange(0, 10), default=TURNS, show_envvar=True,
-              help="How often to label, train, judge and release, as far as there are pictures for it.")  # fmt: skip
-@click.option("--rate", type=click.FloatRange(0), default=0.0, show_envvar=True,
-              help="Pictures a second at most; 0: as fast as they are answered.")  # fmt: skip
-@click.option("--folder", type=click.Path(path_type=Path), default=PROJECT / ".demo", show_envvar=True,
-              help="Where pictures, model, logs and the cloud's folder go.")  # fmt: skip
-@click.option("--gateway", default="127.0.0.1", show_envvar=True, help="Loopback address of the local edge hub.")
-@click.option("--port", type=click.IntRange(1, 65535), default=8080, show_envvar=True, help="The classifier's port.")
-@click.option("--hub-port", type=click.IntRange(1, 65535), default=8484, show_envvar=True,
-              help="Port of the local IoT Hub service.")  # fmt: skip
-@click.option("--trainer-port", type=click.IntRange(1, 65535), default=8088, show_envvar=True,
-              help="The trainer's port.")  # fmt: skip
-@click.option("--record", type=click.Path(path_type=Path), show_envvar=True,
-              help="Also write what was shown to this SVG file.")  # fmt: skip
+@option("--images", type=click.Path(path_type=Path),
+        help="Your own pictures, DIR/<tag>/*.jpg or straight in DIR.  [default: drawn bananas]")  # fmt: skip
+@option("--count", type=click.IntRange(0), default=0,
+        help=f"Pictures to post in all; 0: enough drawn ones, or up to {OWN_AT_MOST} of your own.")  # fmt: skip
+@option("--turns", type=click.IntRange(0, 10), default=TURNS,
+        help="How often to label, train, judge and release, as far as there are pictures for it.")  # fmt: skip
+@option("--rate", type=click.FloatRange(0), default=0.0,
+        help="Pictures a second at most; 0: as fast as they are answered.")  # fmt: skip
+@option("--folder", type=click.Path(path_type=Path), default=PROJECT / ".demo",
+        help="Where pictures, model, logs and the cloud's folder go.")  # fmt: skip
+@option("--gateway", default="127.0.0.1", help="Loopback address of the local edge hub.")
+@option("--port", type=click.IntRange(1, 65535), default=8080, help="The classifier's port.")
+@option("--hub-port", type=click.IntRange(1, 65535), default=8484,
+        help="Port of the local IoT Hub service.")  # fmt: skip
+@option("--trainer-port", type=click.IntRange(1, 65535), default=8088,
+        help="The trainer's port.")  # fmt: skip
+@option("--record", type=click.Path(path_type=Path),
+        help="Also write what was shown to this SVG file.")  # fmt: skip
 def main(**options: object) -> None:
     """Run the whole loop on this computer: images in, answers out, and a better model from those it was unsure of.
 

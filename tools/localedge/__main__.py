@@ -28,6 +28,7 @@ from localedge.settings import MQTT_PORT, Settings
 from manifests.variables import find_env_file, read_env_file
 from ripeloop import process
 from ripeloop.errors import SettingsError
+from ripeloop.process import option
 
 log = logging.getLogger(__name__)
 
@@ -138,52 +139,45 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command(context_settings={"show_default": True})
-@click.option(
+@option(
     "--deployment",
     type=_FILE,
     required=True,
-    show_envvar=True,
     help="deployment.template.json, or the manifest rendered from one.",
 )
-@click.option(
+@option(
     "--state",
     type=click.Path(file_okay=False, path_type=Path),
     required=True,
-    show_envvar=True,
     help="Folder for identities, certificates, queues and twins; made where missing.",
 )
-@click.option(
+@option(
     "--env-file",
     type=_FILE,
-    show_envvar=True,
     help="Values for the deployment's $VARIABLES.  [default: .env beside the deployment, else .env.template]",
 )
-@click.option("--device", default="laptop", show_envvar=True, help="The IoT Edge device's id.")
-@click.option(
+@option("--device", default="laptop", help="The IoT Edge device's id.")
+@option(
     "--hub-name",
     default="local-hub.azure-devices.net",
-    show_envvar=True,
     help="The IoT hub's host name that modules are told.",
 )
-@click.option(
+@option(
     "--gateway",
     default="127.0.0.1",
-    show_envvar=True,
     help=f"Address of edge hub; MQTT listens there on {MQTT_PORT}.",
 )
-@click.option(
+@option(
     "--hub-port",
     type=click.IntRange(1, 65535),
     default=8484,
-    show_envvar=True,
     help="Port of IoT Hub's service REST (HTTPS).",
 )
-@click.option(
+@option(
     "--workload",
-    show_envvar=True,
     help="URI of the workload API, unix:///path or http://host:port.  [default: a socket in the state folder]",
 )
-@click.option("--offline", is_flag=True, show_envvar=True, help="Start without a connection to IoT Hub.")
+@option("--offline", is_flag=True, help="Start without a connection to IoT Hub.")
 @process.log_options
 def main(
     deployment: Path,

@@ -18,6 +18,7 @@ from rich.console import Console
 from classifier.serving.url import Hosts
 from ripeloop import process
 from ripeloop.errors import RipeloopError, SettingsError
+from ripeloop.process import option
 from trainer.serve import serve
 from trainer.settings import ServeSettings, Settings
 
@@ -26,24 +27,24 @@ PIPE_WIDTH = 200
 
 
 @click.group(invoke_without_command=True, context_settings={"auto_envvar_prefix": "TRAINER", "show_default": True})
-@click.option("--data", type=click.Path(path_type=Path), show_envvar=True, metavar="DIR",
-              help="The folder for projects, images and models, made if needed. To serve it must be set.")  # fmt: skip
-@click.option("--host", default="127.0.0.1", show_envvar=True,
-              help="The address to listen on; other computers reach 0.0.0.0, and that takes a key.")  # fmt: skip
-@click.option("--port", default=8088, type=click.IntRange(0, 65535), show_envvar=True,
-              help="The port; 0: a free one.")  # fmt: skip
-@click.option("--training-key", default="", show_default=False, show_envvar=True,
-              help="What requests must send as Training-Key; set it in the environment, unseen.")  # fmt: skip
-@click.option("--prediction-key", default="", show_default=False, show_envvar=True,
-              help="What they must send as Prediction-Key; empty: the training key.")  # fmt: skip
-@click.option("--url", default="", show_envvar=True,
-              help="What links to images and models begin with; empty: the address each client asked for.")  # fmt: skip
-@click.option("--url-hosts", default="", show_envvar=True,
-              help="Hosts that images may be fetched from, as in cam1.local,cam2.local:8000; empty: none.")  # fmt: skip
-@click.option("--url-private", is_flag=True, show_envvar=True,
-              help="Let the hosts of --url-hosts have private addresses.")  # fmt: skip
-@click.option("--calls-per-second", default=0.0, type=click.FloatRange(min=0), show_envvar=True,
-              help="More calls are told to come again (429), as Custom Vision does; 0: any number.")  # fmt: skip
+@option("--data", type=click.Path(path_type=Path), metavar="DIR",
+        help="The folder for projects, images and models, made if needed. To serve it must be set.")  # fmt: skip
+@option("--host", default="127.0.0.1",
+        help="The address to listen on; other computers reach 0.0.0.0, and that takes a key.")  # fmt: skip
+@option("--port", default=8088, type=click.IntRange(0, 65535),
+        help="The port; 0: a free one.")  # fmt: skip
+@option("--training-key", default="", show_default=False,
+        help="What requests must send as Training-Key; set it in the environment, unseen.")  # fmt: skip
+@option("--prediction-key", default="", show_default=False,
+        help="What they must send as Prediction-Key; empty: the training key.")  # fmt: skip
+@option("--url", default="",
+        help="What links to images and models begin with; empty: the address each client asked for.")  # fmt: skip
+@option("--url-hosts", default="",
+        help="Hosts that images may be fetched from, as in cam1.local,cam2.local:8000; empty: none.")  # fmt: skip
+@option("--url-private", is_flag=True,
+        help="Let the hosts of --url-hosts have private addresses.")  # fmt: skip
+@option("--calls-per-second", default=0.0, type=click.FloatRange(min=0),
+        help="More calls are told to come again (429), as Custom Vision does; 0: any number.")  # fmt: skip
 @process.log_options
 @click.version_option(package_name="ripeloop")
 @click.pass_context
@@ -70,12 +71,12 @@ async def _serve(options: dict[str, Any]) -> None:
 
 
 @main.command("train")
-@click.option("--images", type=click.Path(path_type=Path), required=True, show_envvar=True, metavar="DIR",
-              help="Your labelled images: DIR/<tag>/*.jpg, two tags or more, five images or more of each.")  # fmt: skip
-@click.option("--out", type=click.Path(path_type=Path), required=True, show_envvar=True, metavar="FILE",
-              help="The zip to write, for `python -m classifier --model FILE`.")  # fmt: skip
-@click.option("--int8", is_flag=True, show_envvar=True,
-              help="Train a model in 8 bits: about twice as fast on the device, a third of the size.")  # fmt: skip
+@option("--images", type=click.Path(path_type=Path), required=True, metavar="DIR",
+        help="Your labelled images: DIR/<tag>/*.jpg, two tags or more, five images or more of each.")  # fmt: skip
+@option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE",
+        help="The zip to write, for `python -m classifier --model FILE`.")  # fmt: skip
+@option("--int8", is_flag=True,
+        help="Train a model in 8 bits: about twice as fast on the device, a third of the size.")  # fmt: skip
 def train_command(images: Path, out: Path, int8: bool) -> None:
     """Train a model on the images in DIR and write its export to FILE.
 
