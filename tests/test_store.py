@@ -102,7 +102,7 @@ def test_a_night_without_a_container_is_no_good_one(running: Service, here: Path
     ended = run(*words, *service, "--cloud-blobs", "cloud", "--container", "sampels", "--json")
     document = json.loads(ended.stdout)
     assert (ended.exit_code, document["exit"], document["kind"]) == (3, 3, "no_container")
-    assert document["error"] == missing("sampels")
+    assert document["error"] == missing(str(here), "sampels")
     assert in_it(here) == ["cloud", "model.zip"]
     assert in_it(here / "cloud") == []
     if words[0] == "tag":  # nor is a project made
@@ -118,15 +118,26 @@ def test_a_wrong_project_is_told_before_a_container_that_may_come(running: Servi
 
 def test_samples_says_that_there_is_no_container(here: Path) -> None:
     ended = run("samples", "--cloud-blobs", str(here), "--container", "sampels", "--json")
-    assert (ended.exit_code, json.loads(ended.stdout)["warning"]) == (0, missing("sampels"))
-    assert ended.stderr == f"warning: {missing('sampels')}\n"
+    warning = missing(str(here), "sampels")
+    assert (ended.exit_code, json.loads(ended.stdout)["warning"]) == (0, warning)
+    assert ended.stderr == f"warning: {warning}\n"
     (here / "samples").mkdir()
     assert json.loads(run("samples", "--cloud-blobs", str(here), "--json").stdout)["warning"] == ""
 
 
+def test_a_sas_url_names_the_container_that_is_missing(azurite_cloud: Azurite) -> None:
+    store = ["--cloud-blobs", azurite_cloud.sas_url("sampels", "rl"), "--api-version", azurite_cloud.api_version]
+    ended = run("samples", *store, "--container", "samples", "--json")
+    assert ended.exit_code == 0, ended.stderr
+    warning = json.loads(ended.stdout)["warning"]
+    assert "'sampels' does not exist" in warning
+    assert "RIPELOOP_CLOUD_BLOBS" in warning
+    assert "--container" not in warning
+
+
 def test_a_rollback_makes_no_container_to_write_it_down_in(here: Path) -> None:
     ended = run(*COMMANDS["rollback"], "--cloud-blobs", str(here), "--models-container", "modles")
-    assert (ended.exit_code, missing("modles", "--models-container") in ended.stderr) == (2, True)
+    assert (ended.exit_code, missing(str(here), "modles", "--models-container") in ended.stderr) == (2, True)
     assert in_it(here) == ["model.zip"]
 
 

@@ -39,7 +39,7 @@ def samples(
       ripeloop samples --cloud-blobs .demo/run/cloud --device laptop --json
     """
     found = run(_arrived(opened(cloud_blobs, container, api_version), device, newest), "listing the samples")
-    warning = warned(missing(container) if found is None else "")
+    warning = warned(missing(cloud_blobs, container) if found is None else "")
     if as_json:
         click.echo(json.dumps((found or Arrived()).to_json() | {"warning": warning}, indent=2))
     else:

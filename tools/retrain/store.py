@@ -9,6 +9,7 @@ import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from ripeloop.blobs import NO_CONTAINER, Blobs, is_folder, open_blobs
 from ripeloop.errors import Offline, SettingsError
@@ -32,17 +33,18 @@ async def opened(
         yield blobs
 
 
-def no_container(container: str) -> Offline:
+def no_container(address: str, container: str) -> Offline:
     """What to raise where the container has to exist: the first upload is waited for."""
-    return Offline(missing(container), kind=NO_CONTAINER)
+    return Offline(missing(address, container), kind=NO_CONTAINER)
 
 
-def missing(container: str, option: str = "--container") -> str:
+def missing(address: str, container: str, option: str = "--container") -> str:
     """What to say of a container that does not exist, which may be all right, and may be a typing error."""
-    return (
-        f"the container {container!r} does not exist yet: either nothing was ever stored in it, or its name ({option}) "
-        "or the store is mistyped"
-    )
+    mistyped = f"its name ({option}) or the store is mistyped"
+    if address.startswith("http"):  # a SAS URL names its own
+        container = unquote(urlsplit(address).path).rsplit("/", 1)[-1]
+        mistyped = f"the URL of {OPTION} is another's"
+    return f"the container {container!r} does not exist yet: either nothing was ever stored in it, or {mistyped}"
 
 
 def check_address(address: str) -> None:

@@ -46,7 +46,7 @@ def reconcile(
     """
     store = opened(cloud_blobs, container, api_version)
     found, there = run(_compared(Hub(hub, hub_ca), device, store), "asking both sides")
-    warning = warned("" if there else missing(container))
+    warning = warned("" if there else missing(cloud_blobs, container))
     if as_json:
         click.echo(json.dumps(found.to_json() | {"warning": warning}, indent=2))
     else:

@@ -90,7 +90,7 @@ def label(
         known = (settings.state / JOURNAL).is_file()  # a server that ran before waits for its store
         async with opened(cloud_blobs, container, api_version, away=known) as blobs:
             if isinstance(blobs, FolderBlobs) and not known and not await is_there(blobs):
-                log.warning("%s", missing(container))  # of an account the listing says it
+                log.warning("%s", missing(cloud_blobs, container))  # of an account the listing says it
             await serve(settings, blobs)
 
     process.run(program(), log_level=log_level, log_json=log_json)

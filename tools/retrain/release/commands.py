@@ -258,7 +258,9 @@ def rollback_command(
         place = place_of(ring, device, ring_condition)
         async with Fleet.open(hub, hub_ca) as fleet, opened(cloud_blobs, models_container, api_version) as store:
             if not await is_there(store):
-                raise SettingsError(f"{missing(models_container, CONTAINER)}; a release would have made it")
+                raise SettingsError(
+                    f"{missing(cloud_blobs, models_container, CONTAINER)}; a release would have made it"
+                )
             return await rollback(fleet, place, reason, store, further=further)
 
     with Console(stderr=True).status("rolling back"):
@@ -279,7 +281,7 @@ async def _packages(address: str, container: str, api_version: str | None, warni
     """The container of the packages, which the first release makes: that is said, for it may be a typing error."""
     async with opened(address, container, api_version) as found:
         if not await is_there(found):
-            warnings.append(warned(f"{missing(container, CONTAINER)}; it is made now"))
+            warnings.append(warned(f"{missing(address, container, CONTAINER)}; it is made now"))
     async with opened(address, container, api_version, make=True) as store:
         yield store
 

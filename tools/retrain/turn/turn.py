@@ -191,7 +191,7 @@ async def _samples(settings: TurnSettings) -> AsyncIterator[Blobs]:
             with closing(CustomVision(service.endpoint, service.key)) as asked:
                 project = await asyncio.to_thread(find_project, asked, service.project)
                 await asyncio.to_thread(asked.about, project)
-            raise no_container(store.samples)
+            raise no_container(store.address, store.samples)
         yield blobs
 
 

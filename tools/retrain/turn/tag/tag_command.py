@@ -99,7 +99,7 @@ async def _tagged(settings: TagSettings, seen: Seen) -> tuple[Tagged, Holdout | 
             if not await is_there(blobs):
                 if project:
                     service.about(project)  # what does not mend itself is told before a container that may come
-                raise no_container(settings.container)
+                raise no_container(settings.cloud_blobs, settings.container)
             project = project or service.create(About(name=settings.project))
             tagged = await tag(blobs, service, project, settings.plan, seen)
             if settings.folder is None:
