@@ -205,6 +205,19 @@ def test_a_word_for_a_number_is_told_the_numbers_there_are(line: str, words: str
     assert (ended.exit_code, words in ended.output) == (2, True), ended.output
 
 
+def test_all_that_is_not_set_is_told_at_once_wherever_the_rest_is_set() -> None:
+    Path("ripeloop.toml").write_text('project = "fruit"\n')
+    told = run("retrain", "--cloud-blobs", "cloud")
+    assert told.exit_code == 2
+    assert told.stderr.split("these are not set:\n")[1].splitlines() == [
+        "  '--endpoint' (env var: 'RIPELOOP_ENDPOINT')",
+        "  '--training-key' (env var: 'RIPELOOP_TRAINING_KEY')",
+    ]
+    assert "Missing option '--training-key'" in run("retrain", "--cloud-blobs", "x", "--endpoint", "http://x").stderr
+    assert "'PACKAGE'\n  '--hub'" in run("release", "--cloud-blobs", "cloud").stderr
+    assert "'--endpoint'" in run("dataset", "export").stderr  # of a command below a command, too
+
+
 def test_no_two_settings_of_one_command_have_one_name() -> None:
     seen: set[tuple[Any, ...]] = set()
     for setting in settings_of(main):

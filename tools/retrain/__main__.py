@@ -6,6 +6,7 @@ import click
 
 from retrain.config import config_option
 from retrain.ending import ENDS
+from retrain.lacking import AllAtOnce
 from retrain.loading import Commands
 from ripeloop import log as logs
 from ripeloop.process import log_options
@@ -39,7 +40,12 @@ COMMANDS = Commands(
 )
 
 
-@click.group(commands=COMMANDS, context_settings={"auto_envvar_prefix": "RIPELOOP", "show_default": True}, epilog=ENDS)
+@click.group(
+    cls=AllAtOnce,
+    commands=COMMANDS,
+    context_settings={"auto_envvar_prefix": "RIPELOOP", "show_default": True},
+    epilog=ENDS,
+)
 @log_options
 @config_option
 @click.version_option(package_name="ripeloop")
