@@ -154,6 +154,7 @@ class Desk:
     async def shows_image(self) -> str:
         """The key of the image on the screen, decoded."""
         await self.page.wait_for_function(SHOWN, polling=10)
+        await self.page.evaluate(DECODED)
         return str(await self.page.evaluate(KEY))
 
     async def sees_tiles(self) -> None:
@@ -191,6 +192,7 @@ SHOWN = """() => {
   const shown = document.querySelector('.frame.shown');
   return shown && shown.complete && shown.naturalWidth > 0 && document.getElementById('calm').hidden;
 }"""
+DECODED = "() => document.querySelector('.frame.shown')?.decode().catch(() => {})"  # the page's own call came first
 SEEN = """() => {
   const tiles = [...document.querySelectorAll('.tile[aria-selected="true"]')];
   return tiles.length && tiles.every((one) => one.seen && one.querySelector("img").complete);

@@ -82,7 +82,7 @@ async def test_an_image_that_already_waits_is_counted_as_a_duplicate(tmp_path: P
 async def test_a_full_spool_drops_and_counts_and_says_so_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     spool, counts = Spool(tmp_path, Limits(images=2)), Counts()
-    handoff = Handoff(spool, Wire(), counts)
+    handoff = Handoff(spool, Wire(), counts, Bounds(wait=5))
     async with handoff.running():
         for n in range(6):
             await offer(handoff, b"%d" % n)
@@ -99,7 +99,7 @@ async def test_a_disk_that_fails_drops_and_counts_and_the_module_goes_on(
     caplog.set_level("INFO")
     folder = tmp_path / "spool"
     spool, counts = Spool(folder), Counts()
-    handoff = Handoff(spool, Wire(), counts)
+    handoff = Handoff(spool, Wire(), counts, Bounds(wait=5))
     async with handoff.running():
         folder.rename(tmp_path / "gone")
         folder.write_bytes(b"the volume came back as a file")
@@ -114,12 +114,12 @@ async def test_a_disk_that_fails_drops_and_counts_and_the_module_goes_on(
 
 async def test_no_camera_waits_for_a_disk_that_stands_still(tmp_path: Path) -> None:
     spool, counts = SlowDisk(tmp_path), Counts()
-    handoff = Handoff(spool, Wire(), counts, Bounds(wait=0.05))
+    handoff = Handoff(spool, Wire(), counts, Bounds(wait=0.5))
     async with handoff.running():
         first = await offer(handoff, b"first")
         rest = [await offer(handoff, b"%d" % n) for n in range(30)]
-        assert 0.04 < first < 1
-        assert sum(rest) < 1  # one wait in vain is enough for all
+        assert 0.4 < first < 5
+        assert sum(rest) < 5  # one wait in vain is enough for all
         assert spool.ids() == []
         spool.moving.set()
         await until(lambda: counts.stored == 31)

@@ -33,6 +33,7 @@ from colours import TAGS, files, model, picture, unsure_picture, zipped
 from ripeloop.prediction import image_id
 from ripeloop.spool import Spool
 from ripeloop.uncertainty import Policy
+from sampling import until
 from serving import ITERATION, MAX_BODY, WebServer, serving
 from wire import Wire
 
@@ -156,8 +157,7 @@ async def test_slow_fetches_by_url_keep_no_camera_out(loaded: Model, web_server:
                 return response.status
 
         fetches = [asyncio.create_task(by_url()) for _ in range(MAX_FETCHES)]
-        await asyncio.sleep(0.4)
-        assert len(web_server.asked) == MAX_FETCHES
+        await until(lambda: len(web_server.asked) == MAX_FETCHES)
         assert await by_url() == 503
         async with client.post("/image", data=picture()) as response:
             assert response.status == 200

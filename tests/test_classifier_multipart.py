@@ -68,10 +68,10 @@ def test_headers_are_read_folded_in_any_case_and_the_first_of_two_counts() -> No
 @pytest.mark.parametrize("filling", [b";", b"=", b"\\", b'"', b" ", b"a:b\r\n", b"\r\n--XyZ\r\n\r\n", b"a=b;"])
 def test_no_form_takes_long(piece: bytes, count: int, filling: bytes) -> None:
     body = b"--XyZ\r\n" + piece % (filling * (count // len(filling))) + b"\r\n\r\nA\r\n--XyZ--"
-    started = time.perf_counter()
+    started = time.thread_time()
     with suppress(BadImage):
         image_in(FORM, body)
-    assert time.perf_counter() - started < 0.5
+    assert time.thread_time() - started < 0.5
 
 
 def test_a_preamble_padding_and_an_epilogue_are_passed_over() -> None:

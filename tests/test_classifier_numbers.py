@@ -28,6 +28,7 @@ from ripeloop.prediction import Prediction
 from ripeloop.sampling import Sampling
 from ripeloop.uncertainty import Policy, TagPolicy
 from ripeloop.validation import Validation, measured
+from sampling import until
 from wire import Wire
 
 START = Policy(confidence_below=0.7, margin_below=0.2, entropy_above=0.0, audit_rate=0.01)
@@ -295,9 +296,9 @@ async def test_a_drop_of_a_quiet_minute_and_a_summary_that_found_no_room_are_tol
     await asyncio.sleep(0)
     counts.answer([Prediction("red", 0.9)], 0.01, plain)
     counts.flagged["low_confidence"] += 1
-    await asyncio.sleep(0.13)
+    await until(lambda: len(hub.posted) == 1)
     counts.dropped["spool_error"] += 1
-    await asyncio.sleep(0.13)
+    await until(lambda: len(hub.posted) == 2)
     task.cancel()
     bodies = [json.loads(body) for _, body, _ in hub.posted]
     assert [(body["answered"], body["dropped"]) for body in bodies] == [(1, {}), (0, {"spool_error": 1})]

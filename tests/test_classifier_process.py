@@ -112,9 +112,9 @@ async def test_stopping_waits_for_the_answers_under_way(start: Any, model: str) 
     classifier = start("--model", model, "--workers", "1")
     url = classifier.url()
     async with aiohttp.ClientSession() as session:
-        images = [picture(size=(5000, 5000 + n)) for n in range(6)]
+        images = [picture(size=(2500, 2500 + n)) for n in range(6)]  # all of them in a fraction of STOP_SECONDS
         answers = [asyncio.create_task(post(session, url, image)) for image in images]
-        await asyncio.sleep(0.3)
+        await asyncio.wait(answers, return_when=asyncio.FIRST_COMPLETED)
         classifier.process.send_signal(signal.SIGTERM)
         assert await asyncio.gather(*answers) == [200] * 6
     assert classifier.wait() == 0

@@ -138,10 +138,10 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_what_would_take_minutes_is_refused_at_a_glance(name: str) -> None:
     make, words = HOSTILE[name]
-    image, started = make(), time.perf_counter()
+    image, started = make(), time.thread_time()
     with pytest.raises(BadImage, match=words):
         decode(image)
-    assert time.perf_counter() - started < QUICK
+    assert time.thread_time() - started < QUICK
 
 
 def texts() -> PngImagePlugin.PngInfo:

@@ -108,6 +108,8 @@ async def test_a_double_click_is_one_answer(label_server, browsers):
         await desk.page.mouse.down(click_count=count)
         await desk.page.mouse.up(click_count=count)
         await asyncio.sleep(0.25)
+    await desk.shows_image()
+    await asyncio.sleep(GLANCE)
     await desk.page.locator(".tag").nth(0).click()
     await desk.sent()
     assert finals(await server.labels()) == {(TAG, "ripe"): 1, (TAG, "unripe"): 1}

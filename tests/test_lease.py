@@ -147,10 +147,10 @@ async def test_renewed_it_lasts() -> None:
         nonlocal renewed
         renewed += 1
 
-    async with kept(renew, 0.15) as lease:
-        await asyncio.sleep(0.5)
+    async with kept(renew, 0.6) as lease:
+        await asyncio.sleep(1.5)
         lease.check()
-    assert renewed >= 5
+    assert renewed >= 3
 
 
 async def test_what_was_taken_long_ago_is_renewed_at_once() -> None:

@@ -12,6 +12,7 @@ import pytest
 from colours import picture
 from depot import Depot, packed, unsure_model
 from rollouts import site
+from sampling import until
 
 
 async def test_a_wanted_model_answers_after_every_step(tmp_path: Path, first: Path, depot: Depot) -> None:
@@ -179,8 +180,7 @@ async def test_a_new_wish_stops_the_one_on_its_way(tmp_path: Path, first: Path, 
     async with site(tmp_path, first) as here:
         here.want(slow)
         await here.until("downloading")
-        await asyncio.sleep(0.3)
-        assert here.shelf.partial(slow["sha256"]).exists()
+        await until(here.shelf.partial(slow["sha256"]).exists)
         here.want(quick)
         assert (await here.until("watching"))["version"] == "v3"
         assert here.files() == {"rollout.json", f"{quick['sha256']}.zip"}

@@ -221,7 +221,7 @@ async def test_no_answer_waits_while_a_candidate_is_loaded_and_tried(
 
 async def test_images_are_skipped_while_the_workers_are_busy(tmp_path: Path, first: Path, depot: Depot) -> None:
     async with site(tmp_path, first) as here:
-        here.want(wanted(depot, {"share": 1, "images": 5, "seconds": 0.5, "agreement": 0.5}))
+        here.want(wanted(depot, {"share": 1, "images": 5, "seconds": 2, "agreement": 0.5}))
         await here.until("shadowing")
         with here.classifier.place():  # the only worker's
             for _ in range(10):

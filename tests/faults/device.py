@@ -26,6 +26,7 @@ from sampler.index.outbox import Counters, Outbox
 
 IMAGE_BYTES = 30_000
 EVERY = 0.04  # seconds from image to image
+LEAST = 12  # images under load, however slow the machine
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
 LOOKS_AT_ONCE = 16
@@ -122,7 +123,8 @@ class Device:
 
     @asynccontextmanager
     async def under_load(self, every: float = 0.0) -> AsyncIterator[None]:
-        """A new image every so many seconds, which are usually the device's own."""
+        """A new image every so many seconds, which are usually the device's own; `LEAST` on the slowest machine."""
+        enough = len(self.flagged) + LEAST
 
         async def camera() -> None:
             while True:
@@ -132,6 +134,7 @@ class Device:
         task = asyncio.create_task(camera())
         try:
             yield
+            await until(lambda: len(self.flagged) >= enough, 60)
         finally:
             task.cancel()
             await asyncio.wait({task})
