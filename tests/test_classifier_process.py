@@ -26,7 +26,7 @@ from ripeloop.spool import Spool
 HURRIED = """
 from classifier import __main__
 
-__main__.STOP_SECONDS = 0.1
+__main__.STOP_SECONDS = 0.2
 __main__.main()
 """
 

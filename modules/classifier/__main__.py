@@ -142,7 +142,7 @@ async def _listening(app: web.Application, settings: Settings) -> AsyncIterator[
     runner = web.AppRunner(
         app,
         access_log=None,
-        shutdown_timeout=STOP_SECONDS,
+        shutdown_timeout=STOP_SECONDS / 2,  # aiohttp waits so long for the answers, and again for what it cancelled
         keepalive_timeout=settings.idle_seconds,
         read_bufsize=READ_AHEAD,
     )
