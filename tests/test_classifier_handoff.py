@@ -8,6 +8,7 @@ import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -69,6 +70,22 @@ async def test_every_flagged_image_is_stored_or_counted_whatever_happens(tmp_pat
     assert counts.stored + counts.dropped.total() == 200
     assert 0 < counts.stored == len(spool.ids()) <= 60
     assert set(counts.dropped) <= {"duplicate", "spool_full", "handoff_full"}
+
+
+class Short(Spool):
+    """A spool for whose writing there is no memory."""
+
+    def put(self, flagged: Flagged, image: bytes) -> NoReturn:
+        raise MemoryError
+
+
+async def test_short_memory_costs_an_image_and_not_the_module(tmp_path: Path) -> None:
+    counts = Counts()
+    handoff = Handoff(Short(tmp_path), Wire(), counts, Bounds(wait=5))
+    async with handoff.running():
+        for n in range(2):
+            await offer(handoff, b"%d" % n)
+    assert (counts.stored, counts.dropped) == (0, {"spool_error": 2})
 
 
 async def test_an_image_that_already_waits_is_counted_as_a_duplicate(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import pytest
 from classifier.models.model import Model, load
 from classifier.numbers.summary import Counts
 from classifier.numbers.thresholds import Thresholds
+from classifier.pixels.room import Room
 from classifier.rollout.live import Live
 from classifier.serving.classify import Classifier
 from classifier.serving.handoff import Handoff
@@ -99,6 +100,31 @@ async def test_what_is_no_image_is_answered_with_the_problem_and_the_next_goes_o
     assert told["400"]["code"] == "BadRequestImageFormat"
     assert set(told) == {"200", "400"}
     assert (counts.answered, counts.refused, statuses) == (1, 1, {200: 1, 400: 1})
+
+
+class Short(Room):
+    """The room of a machine that has no memory left for the first image."""
+
+    tried = False
+
+    def of(self, size: int) -> AbstractContextManager[None]:
+        if not self.tried:
+            self.tried = True
+            raise MemoryError
+        return super().of(size)
+
+
+async def test_short_memory_is_told_and_the_next_message_goes_on(tmp_path: Path) -> None:
+    short = load(zipped(tmp_path / "e.zip"), room=Short())
+    hub, counts, statuses = Wire(), Counts(), Counter[int]()
+    async with answering(hub, Classifier(Live(short), counts, Thresholds(Policy())), Predictions(hub), statuses):
+        hub.arriving.put_nowait(Message(picture()))
+        await until(lambda: len(hub.sent) == 1)
+        hub.arriving.put_nowait(Message(picture()))
+        await until(lambda: len(hub.sent) == 2)
+    assert [properties["status"] for _, _, properties in hub.sent] == ["503", "200"]
+    assert json.loads(hub.sent[0][1])["code"] == "ServiceUnavailable"
+    assert (counts.answered, counts.refused, counts.failed, statuses) == (1, 1, 0, {503: 1, 200: 1})
 
 
 async def test_an_uncertain_image_of_a_message_is_flagged_as_a_posted_one(loaded: Model, tmp_path: Path) -> None:

@@ -79,6 +79,14 @@ def test_a_preamble_padding_and_an_epilogue_are_passed_over() -> None:
     assert image_in(FORM, body) == IMAGE
 
 
+@pytest.mark.parametrize("padding", [b"", b" \t"])
+def test_a_form_whose_lines_end_in_bare_line_feeds_is_read(padding: bytes) -> None:
+    note = [b"--XyZ" + padding, b'Content-Disposition: form-data; name="note"', b"", b"hello"]
+    image = [b"--XyZ" + padding, b"X: y", b"Content-Disposition: form-data; name=imageData", b"", IMAGE + b"\r"]
+    for lines in ([*note, *image], [*image, *note], image, [*image, b"--XyZ", b"", b"no headers"]):
+        assert image_in(FORM, b"\n".join([*lines, b"--XyZ--\n"])) == IMAGE + b"\r"
+
+
 @pytest.mark.parametrize(
     ("body", "words"),
     [

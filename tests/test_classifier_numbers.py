@@ -195,7 +195,7 @@ async def test_each_image_is_judged_by_the_thresholds_of_the_model_that_answered
 
 
 def counted() -> Counts:
-    counts = Counts(answered=100, refused=3, stored=8, confidence=90.0)
+    counts = Counts(answered=100, refused=3, failed=2, stored=8, confidence=90.0)
     counts.tags.update({"ripe": 70, "green": 30})
     counts.flagged.update({"low_confidence": 7, "audit": 2})
     counts.dropped.update({"duplicate": 1})
@@ -210,6 +210,7 @@ def test_the_status_tells_the_numbers_of_this_life(plain: Model) -> None:
         "model": {"version": "v", "tags": ["a"]},
         "answered": 100,
         "refused": 3,
+        "failed": 2,
         "flagged": {"low_confidence": 7, "audit": 2},
         "dropped": {"duplicate": 1},
         "spool": {"bytes": 1000, "images": 2},
@@ -226,7 +227,7 @@ def test_the_status_tells_the_numbers_of_this_life(plain: Model) -> None:
 
 def test_a_summary_tells_what_happened_between_two_moments(plain: Model) -> None:
     since = datetime(2026, 11, 22, 2, 10, tzinfo=UTC)
-    before, now = Counts(answered=40, refused=3, confidence=36.0), counted()
+    before, now = Counts(answered=40, refused=3, failed=2, confidence=36.0), counted()
     before.tags.update({"green": 30, "ripe": 10})
     before.flagged.update({"low_confidence": 7})
     assert summary(before, now, since, since + timedelta(minutes=1), plain) == {
@@ -235,6 +236,7 @@ def test_a_summary_tells_what_happened_between_two_moments(plain: Model) -> None
         "model": plain.version,
         "answered": 60,
         "refused": 0,
+        "failed": 0,
         "flagged": {"audit": 2},
         "dropped": {"duplicate": 1},
         "tags": {"ripe": 60},

@@ -6,20 +6,25 @@ import gzip
 import io
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import aiohttp
 import pytest
 from aiohttp.test_utils import TestClient
 from PIL import Image
 
+from classifier.models.export import read
 from classifier.models.model import Model, load
+from classifier.numbers.metrics import Metrics
 from classifier.numbers.summary import Counts
 from classifier.numbers.thresholds import Thresholds
+from classifier.pixels.room import Room
 from classifier.rollout.live import Live
 from classifier.serving.classify import Classifier
 from classifier.serving.guard import Limits
 from colours import picture, unsure_picture, zipped
+from ripeloop.errors import BadModel
+from ripeloop.prediction import Prediction
 from ripeloop.uncertainty import Policy
 from serving import MAX_BODY, serving
 
@@ -154,3 +159,68 @@ async def test_a_body_that_unpacks_to_more_than_the_limit_is_refused(client: Tes
     assert len(bomb) < MAX_BODY
     async with client.post("/image", data=bomb, headers={"Content-Encoding": "gzip"}) as response:
         assert response.status in {400, 413}
+
+
+class Failing(Model):
+    """Fails on every image, as a model does whose weights are damaged."""
+
+    def answer(self, tensor: object, *, alone: bool = False) -> tuple[Prediction, ...]:
+        raise BadModel("the model failed on an image")
+
+
+async def test_what_never_reached_the_model_is_refused_and_no_failure_of_it(loaded: Model, tmp_path: Path) -> None:
+    counts, live = Counts(), Live(loaded)
+    classifier = Classifier(live, counts, Thresholds(Policy()))
+    metrics = Metrics(classifier, counts)
+    key = {"Prediction-Key": "key"}
+    async with serving(classifier, metrics=metrics, prediction_key="key") as client:
+
+        async def post(path: str, body: bytes, headers: dict[str, str], status: int) -> None:
+            async with client.post(path, data=body, headers=headers) as response:
+                assert response.status == status
+
+        await post("/image", picture(), key, 200)
+        await post("/wp-login.php", b"log=in", {}, 404)
+        await post("/", b"", {}, 405)
+        await post("/image", picture(), {}, 401)
+        await post("/image", b"", key, 400)
+        assert (counts.answered, counts.refused, counts.failed) == (1, 2, 0)
+        live.swap(Failing(read(zipped(tmp_path / "e.zip"))))
+        await post("/image", picture(), key, 500)
+        assert (counts.answered, counts.refused, counts.failed, live.serving.figures.failed) == (1, 3, 1, 1)
+    assert metrics.statuses == {200: 1, 401: 1, 400: 1, 500: 1}
+
+
+class Short(Room):
+    """The room of a machine that has no memory left."""
+
+    def of(self, size: int) -> NoReturn:
+        raise MemoryError
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF"])
+async def test_short_memory_is_no_fault_of_the_image(tmp_path: Path, form: str) -> None:
+    short, counts = load(zipped(tmp_path / "e.zip"), room=Short()), Counts()
+    async with (
+        serving(Classifier(Live(short), counts, Thresholds(Policy()))) as client,
+        client.post("/image", data=picture(form=form)) as response,
+    ):
+        assert (response.status, response.headers["Retry-After"]) == (503, "1")
+        assert (await response.json())["code"] == "ServiceUnavailable"
+    assert (counts.answered, counts.refused, counts.failed) == (0, 1, 0)
+
+
+class Faulty(Model):
+    """Fails in a way that nobody foresaw."""
+
+    def prepared(self, image: bytes, *, exact: bool = False) -> NoReturn:
+        raise ZeroDivisionError
+
+
+async def test_what_nobody_foresaw_is_counted(tmp_path: Path) -> None:
+    counts, live = Counts(), Live(Faulty(read(zipped(tmp_path / "e.zip"))))
+    classifier = Classifier(live, counts, Thresholds(Policy()))
+    metrics = Metrics(classifier, counts)
+    async with serving(classifier, metrics=metrics) as client, client.post("/image", data=picture()) as response:
+        assert response.status == 500
+    assert (counts.refused, counts.failed, metrics.statuses) == (1, 0, {500: 1})

@@ -127,6 +127,47 @@ async def test_an_image_that_one_side_refuses_differs(classifier: Any, images: l
     assert found.to_json()["cloud"] == {"answered": 0, "refused": 1}
 
 
+async def test_what_both_refuse_is_no_same_answer(classifier: Any, tmp_path: Path) -> None:
+    junk = tmp_path / "junk.jpg"
+    junk.write_text("no image")
+    good = tmp_path / "good.png"
+    good.write_bytes(picture())
+    async with serving(classifier()) as near, serving(classifier()) as far:
+        arguments = ["--edge", str(near.make_url("/")), "--cloud", str(far.make_url(f"{PUBLISHED}/image")), str(junk)]
+        run = CliRunner(env={"RIPELOOP_PREDICTION_KEY": KEY, "COLUMNS": "300"})
+        table = await asyncio.to_thread(run.invoke, main, ["compare", *arguments])
+        told = await asyncio.to_thread(run.invoke, main, ["compare", "--json", *arguments])
+        both = await asyncio.to_thread(run.invoke, main, ["compare", *arguments, str(good)])
+    assert (table.exit_code, told.exit_code, both.exit_code) == (1, 1, 0)
+    assert "the same" not in table.output
+    assert "error: no image was answered by both" in table.stderr
+    assert "400 not an image file" in table.stdout
+    assert [pair["image"] for pair in json.loads(told.stdout)["unanswered"]] == [str(junk)]
+    assert "the answers are the same" in both.stdout
+    assert "1 refused by both" in both.stdout
+
+
+@pytest.mark.parametrize("first", [True, False])
+async def test_answers_that_were_paid_for_are_shown_where_the_quota_ends(
+    classifier: Any, images: list[Path], first: bool
+) -> None:
+    gateway = {"error": {"code": "403", "message": "Out of call volume quota."}}
+    quota = web.json_response(gateway, status=403)
+    answers = [None, quota] if first else [None, None, None, quota]  # the very first is not timed
+    async with serving(classifier()) as near, cloud(*answers) as (published, _):
+        arguments = ["--edge", str(near.make_url("/")), "--cloud", published.url, "--json", str(images[0].parent)]
+        run = CliRunner(env={"RIPELOOP_PREDICTION_KEY": KEY})
+        told = await asyncio.to_thread(run.invoke, main, ["compare", *arguments])
+    assert told.exit_code == 1
+    assert "Out of call volume quota" in told.stderr
+    found = json.loads(told.stdout)
+    if first:  # there is nothing to show
+        assert found["kind"] == "Refused"
+    else:
+        assert (found["images"], found["cloud"]["answered"]) == (2, 2)
+        assert found["trouble"].startswith("it ended after 2 images: the cloud at 127")
+
+
 async def test_an_answer_that_is_none_is_told(classifier: Any, images: list[Path]) -> None:
     odd = [web.Response(text="<html>"), web.json_response({"predictions": []}), web.json_response([1])]
     async with serving(classifier()) as near, cloud(None, *odd) as (published, _):

@@ -75,6 +75,25 @@ def test_the_file_may_lie_elsewhere() -> None:
     assert run("samples", "--config", "missing.toml").exit_code == 2
 
 
+def test_where_releases_go_hides_no_device_from_status() -> None:
+    Path("ripeloop.toml").write_text('ring = "canary"\n')
+    context = main.make_context("ripeloop", ["status"])
+    assert (context.default_map or {})["retrain"] == {"ring": "canary"}
+    assert isinstance(context.command, click.Group)
+    environ = {"RIPELOOP_RING": "canary", "RIPELOOP_THEN": "all", "RIPELOOP_HUB": "HostName=h"}
+
+    def shown(*words: str) -> object:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in environ.items():
+                patch.setenv(name, value)
+            below = main.commands["status"].make_context("status", [*words], parent=context)
+            return below.params["ring"]
+
+    assert shown() == "all"
+    assert shown("--ring", "canary") == "canary"
+    context.close()
+
+
 def test_the_settings_of_the_group_itself_come_from_the_file_too() -> None:
     Path("ripeloop.toml").write_text('log-level = "chatty"\n')
     result = run("samples", "--cloud-blobs", "empty")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from hypothesis import given
@@ -73,6 +75,21 @@ def test_a_better_candidate_is_not_believed_on_few_images(tmp_path: Path) -> Non
     assert (code, found["verdict"]) == (0, "better")
 
 
+def told(by_tag: dict[str, Paired], *gone: str, rule: Rule = Rule()) -> tuple[str, list[str]]:
+    """The verdict and why for these counts; the candidate does not know the tags that are `gone`."""
+    gained, lost, images = (sum(getattr(one, of) for one in by_tag.values()) for of in ("gained", "lost", "images"))
+    return decide(Paired(gained, lost, images), by_tag, [tag for tag in by_tag if tag not in gone], rule)
+
+
+def rates(tags: int, each: int, gained: float, lost: float, *bad: float) -> Counter[str]:
+    """The verdicts of 1,000 drawn holdouts of `each` images a tag: so many gained and lost, at the first tag `bad`."""
+    rng = np.random.default_rng(tags)
+    shares = [bad, *[(gained, lost)] * (tags - 1)] if bad else [(gained, lost)] * tags
+    drawn = rng.multinomial(each, [(*both, 1 - sum(both)) for both in shares], size=(1000, tags)).tolist()
+    holdouts = ({str(nth): Paired(*one[:2], each) for nth, one in enumerate(counts)} for counts in drawn)
+    return Counter(told(by_tag)[0] for by_tag in holdouts)
+
+
 def rule(gained: int, lost: int, images: int = 200, **tags: tuple[int, int, int]) -> str:
     """The verdict for these counts over all, and for those of each tag: gained, lost, images."""
     by_tag = {"rest": Paired(gained, lost, images)} | {tag: Paired(*numbers) for tag, numbers in tags.items()}
@@ -80,7 +97,7 @@ def rule(gained: int, lost: int, images: int = 200, **tags: tuple[int, int, int]
 
 
 @pytest.mark.parametrize(
-    ("verdict", "told"),
+    ("verdict", "found"),
     [
         (SAME, rule(0, 0)),
         (SAME, rule(7, 2)),  # p = 0.18
@@ -90,14 +107,78 @@ def rule(gained: int, lost: int, images: int = 200, **tags: tuple[int, int, int]
         (NOT_ENOUGH, rule(9, 1, images=49)),
         (NOT_ENOUGH, rule(9, 1, rare=(0, 0, 4))),
         (BETTER, rule(9, 1, rare=(0, 0, 5))),
-        (WORSE, rule(30, 6, ripe=(0, 5, 50))),  # better over all, and badly worse at one tag
+        (WORSE, rule(30, 6, ripe=(0, 7, 50))),  # better over all, and badly worse at one tag
+        (NOT_ENOUGH, rule(30, 6, ripe=(0, 5, 50))),  # of two tags, one may look so by chance
         (BETTER, rule(30, 6, ripe=(0, 4, 50))),  # so little that it counts as none
         (NOT_ENOUGH, rule(30, 6, ripe=(0, 4, 20))),  # it may be badly worse
         (BETTER, rule(30, 6, ripe=(0, 1, 10))),  # one image is no sign
     ],
 )
-def test_the_rule(verdict: str, told: str) -> None:
-    assert told == verdict
+def test_the_rule(verdict: str, found: str) -> None:
+    assert found == verdict
+
+
+@pytest.mark.parametrize(("tags", "each"), [(3, 20), (10, 20), (30, 20), (3, 200), (30, 100)])
+def test_of_equally_good_models_hardly_one_is_told_to_be_worse_however_many_tags_there_are(
+    tags: int, each: int
+) -> None:
+    verdicts = rates(tags, each, 0.15, 0.15)
+    assert verdicts[WORSE] <= 50  # --chance
+    assert verdicts[BETTER] <= 35  # half of it, and what a thousand draws differ by
+    assert verdicts[SAME] >= 930
+
+
+@pytest.mark.parametrize("tags", [3, 10, 30, 50])
+def test_a_candidate_that_is_five_points_better_is_found_better_however_many_tags_there_are(tags: int) -> None:
+    verdicts = rates(tags, 1500 // tags, 0.15, 0.10)
+    assert verdicts[BETTER] > 900
+    assert verdicts[WORSE] <= 5
+
+
+def test_a_tag_that_truly_pays_is_seldom_called_better_once_it_has_images() -> None:
+    verdicts = rates(10, 60, 0.14, 0.04, 0.03, 0.23)
+    assert verdicts[BETTER] < 100 < verdicts[NOT_ENOUGH] < verdicts[WORSE]
+
+
+@pytest.mark.parametrize("rare", [Paired(0, 1, 5), Paired(0, 1, 1), Paired(1, 3, 20)])
+def test_a_better_one_names_the_tags_that_may_have_lost(rare: Paired) -> None:
+    verdict, because = told({"ripe": Paired(20, 0, 80), "rare": rare}, rule=Rule(min_per_tag=1))
+    assert verdict == BETTER
+    assert because[1:] == [
+        f"It may be worse at rare ({rare.gained} gained and {rare.lost} lost of {rare.images}): too few images to tell."
+    ]
+
+
+def test_a_better_one_that_lost_nothing_says_so() -> None:
+    verdict, (because,) = told({"ripe": Paired(12, 0, 60), "rare": Paired(0, 1, 11)})
+    assert (verdict, because.endswith("more than chance explains, and no tag lost 10% of its images.")) == (
+        BETTER,
+        True,
+    )
+
+
+def test_a_loss_that_chance_hardly_makes_is_not_enough_data_and_the_tag_to_label_is_named() -> None:
+    ripe = {"ripe": Paired(30, 0, 99), "rare": Paired(0, 4, 20), "odd": Paired(0, 2, 9)}
+    verdict, because = told(ripe)
+    assert (verdict, len(because)) == (NOT_ENOUGH, 3)
+    assert "at rare (0 gained and 4 lost of 20), odd (0 gained and 2 lost of 9): too few" in because[1]
+    assert because[2].endswith("as bad as rare: label more there.")
+    many = {str(nth): Paired(1, 0, 5) for nth in range(6)}  # one of nine may well look so by accident
+    assert told(ripe | many)[0] == BETTER
+
+
+def test_tags_of_which_nothing_changed_take_no_share_of_the_chance() -> None:
+    still = {str(nth): Paired(0, 0, 20) for nth in range(40)}
+    assert told(still | {"ripe": Paired(30, 0, 99), "rare": Paired(0, 7, 20)})[0] == WORSE
+
+
+def test_a_tag_that_is_known_no_more_is_a_loss_without_a_test() -> None:
+    counts = {"ripe": Paired(30, 0, 99), "rare": Paired(0, 2, 6)}
+    assert told(counts)[0] == BETTER
+    assert told(counts, "rare") == (
+        WORSE, ["It does not know rare any more, of which the holdout has 6 images."]
+    )  # fmt: skip
+    assert told({"ripe": Paired(30, 0, 99), "rare": Paired(0, 0, 6)}, "rare")[0] == BETTER  # it was never found
 
 
 @given(some.integers(0, 40), some.integers(0, 40), some.integers(80, 400))

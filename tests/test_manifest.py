@@ -86,10 +86,10 @@ def test_the_environment_goes_before_the_file(solution: Path) -> None:
 
 
 def test_a_value_with_quotes_stays_one_text(solution: Path) -> None:
-    write_env(solution, CLASSIFIER_URL_HOSTS='a"b\\c')
+    write_env(solution, CLASSIFIER_PREDICTION_KEY='a"b\\c')
     assert render(solution).exit_code == 0
     env = modules_of(solution / "config" / "deployment.amd64.json")["classifier"]["env"]
-    assert env["CLASSIFIER_URL_HOSTS"]["value"] == 'a"b\\c'
+    assert env["CLASSIFIER_PREDICTION_KEY"]["value"] == 'a"b\\c'
 
 
 def test_everything_unfilled_is_named_with_its_place_and_its_cure(solution: Path) -> None:

@@ -205,6 +205,22 @@ WRONG = [
     (desired("sampler", keep=None), '"properties.desired"].keep: is null'),
     (desired("printer", ink=1), "printer is no module of this deployment"),
     (env("sampler", TZ="$DEVICE_TIME_ZONE"), "still holds the variable DEVICE_TIME_ZONE"),
+    (module("classifier", restartPolicy="never"), "classifier stays away once it ends"),
+    (lambda m: hub(m).update(routes={}), "the sampler finds its images only when it looks by itself"),
+    (lambda m: hub(m)["routes"].pop("samplerSummary"), "no route takes /messages/modules/sampler/outputs/summary"),
+    (env("classifier", CLASSIFIER_DECODE="fst"), "CLASSIFIER_DECODE: classifier does not start with it: 'fst' is not"),
+    (env("classifier", CLASSIFIER_PORT="eighty"), "'eighty' is not a valid integer"),
+    (env("classifier", CLASSIFIER_URL_HOSTS="cam 1"), "CLASSIFIER_URL_HOSTS: classifier does not start with it"),
+    (env("classifier", CLASSIFIER_MODEL=""), "CLASSIFIER_MODEL: classifier does not start without it"),
+    (env("classifier", CLASSIFIER_PORTT="80"), "reads no such variable: is it meant to be CLASSIFIER_PORT?"),
+    (env("classifier", CLASIFIER_PORT="80"), "CLASIFIER_PORT: classifier reads no such variable"),
+    (env("sampler", SAMPLER_UPLOAD_WINDOW="at night"), "SAMPLER_UPLOAD_WINDOW: sampler does not start with it"),
+    (desired("classifier", sampling={"confidence_below": 7}), "must be between 0 and 1, not 7"),
+    (desired("classifier", sampling=7), "].sampling: the module would refuse it: must be an object"),
+    (desired("classifier", sampling={"margin": 0.1}), "].sampling.margin: the module does not read it"),
+    (desired("classifier", model={"version": "2"}), "model.sha256 must be"),
+    (desired("sampler", upload={"on": "maybe"}), "].upload.on: the module would refuse it: must be true or false"),
+    (desired("sampler", keepp={"max_per_hour": 7}), "].keepp: the module does not read it: is it meant to be keep?"),
 ]
 
 
@@ -219,6 +235,35 @@ def test_the_folders_that_need_a_volume_are_those_the_image_makes(name: str) -> 
     made = re.search(r"install -d .* -m 0750 (.*)$", (ROOT / "modules" / name / "Dockerfile").read_text(), re.MULTILINE)
     assert made is not None
     assert set(made[1].split()) == set(FOLDERS[f"ripeloop-{name}"])
+
+
+def test_what_a_module_takes_besides_its_own_variables_is_not_found_wrong() -> None:
+    for change in (
+        env("classifier", CUDA_VISIBLE_DEVICES="0", CLASSIFIER_MARGIN_BELOW="0.2", CLASSIFIER_MODEL_KEY=""),
+        env("sampler", SAMPLER_UPLOAD_WINDOW="02:00-05:00"),
+        env("blobs", CLASSIFIER_PORTT="80"),
+        desired("sampler", keep={"max_per_day": 100}, upload={"on": False, "window": "02:00-05:00"}),
+        desired("classifier", sampling={"tags": [{"tag": "ripe", "margin_below": 0.1}]}, report={"predictions": True}),
+    ):
+        assert told(change) == []
+
+
+@pytest.mark.parametrize("name", ["r:5000/x/ripeloop-sampler:2-arm64v8", f"r/ripeloop-sampler@sha256:{'0a' * 32}"])
+def test_our_modules_are_known_by_their_images_names(name: str) -> None:
+    def change(manifest: Document) -> None:
+        image("sampler", name)(manifest)
+        env("sampler", SAMPLER_HTTP_PROT="1")(manifest)
+
+    (found,) = told(change)
+    assert found.endswith("sampler reads no such variable: is it meant to be SAMPLER_HTTP_PORT?")
+
+
+def test_a_classifier_alone_needs_no_route_to_a_sampler() -> None:
+    def change(manifest: Document) -> None:
+        del agent(manifest)["modules"]["sampler"], manifest["modulesContent"]["sampler"]
+        del hub(manifest)["routes"]["samplerSummary"], hub(manifest)["routes"]["uncertain"]
+
+    assert told(change) == []
 
 
 def test_ports_of_two_addresses_or_two_kinds_do_not_meet() -> None:

@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from azurite import CLOUD_API, Azurite
+from classifier.rollout.watch import worse
 from colours import picture
 from depot import first_model, packed, unsure_model
 from edge import Edge
@@ -24,7 +25,7 @@ from retrain.devices.fleet import Fleet, Twin
 from retrain.devices.standing import AS_WANTED, settings
 from retrain.release import Device, Plan, Ring, release, ring, rollback
 from retrain.release.board import ACTIVE, NONE, SILENT, UNTOLD, Board, row
-from retrain.release.figures import verdict
+from retrain.release.figures import compared
 from retrain.release.storing import name_of, offer, runs_out
 from retrain.release.wishes import replacing
 from ripeloop.blobs import FolderBlobs, open_blobs
@@ -149,6 +150,12 @@ def test_what_a_device_says_counts_for_the_version_it_is_about(reported: Any, st
     assert stands(WANTED, reported) == (state, "")
 
 
+def test_what_an_active_device_remarks_is_told() -> None:
+    remark = "too few images to compare"
+    active = {"version": "v2", "sha256": SHA, "state": "active", "wanted": "v2", "reason": remark}
+    assert stands(WANTED, active) == (ACTIVE, remark)
+
+
 def test_a_failure_has_its_reason_and_a_silent_device_its_last_word() -> None:
     failed = {"version": "v1", "sha256": OLD, "state": "failed", "wanted": "v2", "reason": "404"}
     assert stands(WANTED, failed) == ("failed", "404")
@@ -177,8 +184,8 @@ def test_a_board_counts_and_names_what_went_wrong() -> None:
     assert Board.of("x", []).words == "no devices"
 
 
-def counted(answered: int, refused: int, flagged: int, policy: float = 0.8) -> dict[str, Any]:
-    return {"answered": answered, "refused": refused, "flagged": flagged, "policy": policy}
+def counted(answered: int, failed: int, flagged: int, policy: float = 0.8) -> dict[str, Any]:
+    return {"answered": answered, "failed": failed, "flagged": flagged, "policy": policy}
 
 
 @pytest.mark.parametrize(
@@ -194,8 +201,9 @@ def counted(answered: int, refused: int, flagged: int, policy: float = 0.8) -> d
     ],
 )
 def test_the_first_devices_counters_tell_a_worse_model(before: Any, since: Any, now: Any, said: str) -> None:
-    found = verdict({"a": before, "gone": before}, {"a": since, "gone": since}, {"a": now, "new": now})
-    assert (said in found) if said else not found
+    found = worse(*compared({"a": before, "gone": before}, {"a": since, "gone": since}, {"a": now, "new": now}))
+    assert found is not None if said else found is None
+    assert said in (found or "")
 
 
 def test_a_ring_is_a_tag_or_what_it_is_said_to_be() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -223,8 +224,18 @@ async def test_a_rollback_goes_back_one_release_at_a_time_and_says_why(
             await brought(devices, store, tmp_path, "v3")
 
 
+@pytest.mark.parametrize(
+    ("later", "why"),
+    [
+        (
+            {"flagged": {"low_confidence": 200}, "refused": 100},
+            "unsure of 75% of the images",
+        ),  # what is refused is no why
+        ({"refused": 50, "failed": 50}, "failed on 150 of 750 images"),
+    ],
+)
 async def test_a_canary_that_does_worse_by_its_own_counters_is_undone(
-    edge: Edge, store: FolderBlobs, tmp_path: Path
+    edge: Edge, store: FolderBlobs, tmp_path: Path, later: dict[str, Any], why: str
 ) -> None:
     async with simulated(edge, 3, 3) as devices:
         policy = {"confidence_below": 0.8}
@@ -241,11 +252,21 @@ async def test_a_canary_that_does_worse_by_its_own_counters_is_undone(
         )
         await asyncio.wait_for(watching.wait(), 20)
         await asyncio.sleep(0.5)
-        devices.counters |= {"answered": 1200, "flagged": {"low_confidence": 200}}
+        devices.counters |= {"answered": 1200} | later
         await devices.say(list(devices.running), {"state": "active", "wanted": "v2", "reason": None, "since": None})
         released = await work
         assert released.outcome == "undone"
-        assert "unsure of 75% of the images" in released.reason
+        assert why in released.reason
+
+
+async def test_a_watch_that_had_nothing_to_compare_says_so(edge: Edge, store: FolderBlobs, tmp_path: Path) -> None:
+    async with simulated(edge, 3, 1) as devices:
+        devices.counters = {"answered": 10, "failed": 0, "flagged": {}, "sampling": {}}
+        released = await release(devices.fleet, store, package(tmp_path, "v2"), "", replace(QUICK, watch=0.2))
+        assert released.outcome == "released"
+        assert released.reason == (
+            "ring canary: watched over 0 images only: too few to judge its latency and what it flags"
+        )
 
 
 async def test_a_canary_that_fell_back_later_does_not_go_on_to_the_others(

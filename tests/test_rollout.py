@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from classifier.rollout.memory import NOT_AGAIN
 from colours import picture
 from depot import Depot, packed, unsure_model
 from rollouts import site
@@ -135,7 +136,7 @@ async def test_an_undone_package_is_refused_as_another_version_and_whoever_waits
         async with asyncio.timeout(10):
             while (told := await here.until("rolled_back"))["wanted"] != "v3":
                 pass
-        assert (told["version"], told["reason"]) == ("first", "by the method rollback")
+        assert (told["version"], told["reason"]) == ("first", "by the method rollback" + NOT_AGAIN)
         assert here.rollout.states.count("loading") == 1
 
 
@@ -201,7 +202,7 @@ async def test_a_model_that_is_worse_undoes_itself_and_is_not_tried_again(
         await here.ask(60)
         undone = await here.until("rolled_back")
         assert (undone["version"], undone["wanted"], undone["previous"]) == ("first", "v2", None)
-        assert undone["reason"] == "it is unsure of 100% of the images, the model before it was of 0%"
+        assert undone["reason"] == "it is unsure of 100% of the images, the model before it was of 0%" + NOT_AGAIN
         assert (await here.classifier.classify(picture())).model.version == "first"
         assert here.files() == {"rollout.json"}
     async with site(tmp_path, first) as here:

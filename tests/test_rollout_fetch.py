@@ -175,6 +175,9 @@ async def test_a_file_on_a_disk_is_copied_within_the_limit(tmp_path: Path) -> No
     for path in (tmp_path / "none.zip", tmp_path, Path("/dev/zero")):
         with pytest.raises(Refused, match="there is no file"):
             await copy(path, partial, LIMITS)
+    for path, words in (("/proc/self/mem", "/proc/self/mem cannot be read .Input"), ("/" + "a" * 5000, "a cannot be")):
+        with pytest.raises(Refused, match=words):  # of the file, not of our own disk
+            await copy(Path(path), partial, LIMITS)
     with pytest.raises(Refused, match="--model-bytes"):
         await copy(source, partial, FetchLimits(bytes=100))
 

@@ -11,7 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from classifier.rollout.compared import Compared
-from classifier.rollout.memory import ACTIVE, FAILED, ROLLED_BACK, TRIES, WATCHING, Kept, Memory, Trial
+from classifier.rollout.memory import (
+    ACTIVE,
+    FAILED,
+    MAX_REASON,
+    ROLLED_BACK,
+    TRIES,
+    WATCHING,
+    Kept,
+    Memory,
+    Outcome,
+    Trial,
+)
 from classifier.rollout.shelf import STATE, Shelf
 from classifier.rollout.wanted import Wanted
 from classifier.rollout.watch import Figures
@@ -30,6 +41,7 @@ EVENTS = {
     "passed": lambda m, w: m.passed("", NOW),
     "confirmed": lambda m, w: m.confirmed(w, NOW),
     "failed": lambda m, w: m.failed(w, "why", NOW),
+    "failed elsewhere": lambda m, w: m.failed(w, "why", NOW, again=True),
     "stopped": lambda m, w: m.stopped(w, "why", NOW),
     "undone": lambda m, w: m.undone(m.previous or Kept("first"), "worse", NOW),
     "started": lambda m, w: m.started(NOW),
@@ -73,6 +85,24 @@ def test_a_failed_request_is_tried_again_with_a_new_address_and_an_undone_model_
     assert undone.refuses(TWO)
     assert undone.refuses(renewed)
     assert not undone.refuses(THREE)
+
+
+def test_what_failed_for_a_cause_outside_the_package_may_be_tried_again_and_the_reason_says_how() -> None:
+    elsewhere, package = Memory().failed(TWO, "404", NOW, again=True), Memory().failed(TWO, "x" * 400, NOW)
+    assert (elsewhere.refuses(TWO), package.refuses(TWO)) == (False, True)
+    assert "when this module restarts" in elsewhere.outcome.reason
+    assert package.outcome.reason.endswith("x; not tried again until model.attempt is raised")
+    assert len(package.outcome.reason) == MAX_REASON
+    undone = Memory().activated(TWO, Trial(), NOW).undone(Kept("first"), "worse", NOW)
+    assert undone.outcome.reason == "worse; not tried again until model.attempt is raised"
+
+
+def test_where_nothing_is_wanted_nothing_has_failed() -> None:
+    watched = Memory().activated(TWO, Trial(), NOW)
+    for memory, state in ((Memory(), ACTIVE), (watched, WATCHING), (watched.passed("", NOW), ACTIVE)):
+        assert memory.failed(THREE, "404", NOW).unwanted(NOW) == Outcome(state, since=NOW)
+    undone = watched.undone(Kept("first"), "worse", NOW)
+    assert undone.unwanted(NOW) == undone.outcome
 
 
 def test_an_undone_package_is_refused_whatever_version_it_comes_as() -> None:

@@ -17,7 +17,7 @@ import aiohttp
 import pytest
 
 from classifier.models.model import load
-from classifier.rollout.memory import TRIES
+from classifier.rollout.memory import NOT_AGAIN, TRIES
 from classifier.rollout.shelf import Shelf
 from classifier.rollout.start import Sources, begin
 from colours import model, picture
@@ -67,7 +67,16 @@ def test_a_model_whose_loading_ends_the_process_is_given_up(tmp_path: Path) -> N
     rollout(folder, first, wanted, "failed")
     memory = Shelf(folder).read()
     assert memory.active.sha256 == ""
-    assert memory.outcome.reason == f"the process ended {TRIES} times while the model was loaded"
+    assert memory.outcome.reason == f"the process ended {TRIES} times while the model was loaded" + NOT_AGAIN
+
+
+@pytest.mark.parametrize("step", ["before write 1", "failed"])
+def test_what_was_missing_is_tried_again_after_a_kill_at_its_failure(tmp_path: Path, step: str) -> None:
+    first, folder = first_model(tmp_path), tmp_path / "models"
+    wanted = packed(tmp_path / "v2.zip", "v2") | {"path": str(tmp_path / "later.zip")}
+    assert rollout(folder, first, wanted, step).returncode == -signal.SIGKILL
+    (tmp_path / "v2.zip").rename(wanted["path"])
+    assert asyncio.run(rolled_out(folder, first, wanted))["version"] == "v2"
 
 
 def test_a_model_under_which_the_process_ends_again_and_again_is_undone_at_the_start(tmp_path: Path) -> None:

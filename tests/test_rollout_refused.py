@@ -12,10 +12,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from classifier.models.model import Model, load
+from classifier.rollout.memory import NOT_AGAIN
 from colours import files, picture, zipped
 from depot import Depot, expected, packed
 from ripeloop.package import GoldenSet, public_key, sha256_of, sign
 from rollouts import site
+from sampling import until
 
 
 async def test_the_bytes_must_be_those_that_were_asked_for(tmp_path: Path, first: Path, depot: Depot) -> None:
@@ -109,7 +111,8 @@ async def test_what_nobody_foresaw_ends_the_candidate_alone(
     wanted = packed(depot.folder / "v2.zip", "v2") | {"url": depot.url("v2.zip")}
     async with site(tmp_path, first, loading=broken) as here:
         here.want(wanted)
-        assert (await here.until("failed"))["reason"] == "it cannot be prepared (ZeroDivisionError); the log tells more"
+        reason = (await here.until("failed"))["reason"]
+        assert reason == "it cannot be prepared (ZeroDivisionError); the log tells more" + NOT_AGAIN
         await here.ask(1)
         assert "Traceback" in caplog.text
     async with site(tmp_path, first, loading=broken) as here:
@@ -140,3 +143,23 @@ async def test_a_typo_in_the_address_fails_once_and_for_all_starts(tmp_path: Pat
             assert "host name that cannot be" in failed["reason"]
             assert failed["version"] == "first"
             await here.ask(1)
+
+
+async def test_a_malformed_wish_is_told_for_as_long_as_the_twin_asks_for_it(
+    tmp_path: Path, first: Path, depot: Depot
+) -> None:
+    wanted = packed(depot.folder / "v2.zip", "v2") | {"url": depot.url("v2.zip")}
+    async with site(tmp_path, first) as here:
+        here.want(wanted)
+        await here.until("watching")
+        here.want(wanted | {"sha256": "zz"})
+        await here.until("failed")
+        await here.ask(1)
+        await until(lambda: here.shelf.read().trial is None)  # the watch of v2 is over
+        told = here.rollout.status()
+        assert (told["version"], told["state"], told["wanted"]) == ("v2", "failed", None)
+        assert "model.sha256" in told["reason"]
+        here.want({})
+        assert (await here.until("active"))[
+            "reason"
+        ] == "watched over 1 images only: too few to judge its latency and what it flags"

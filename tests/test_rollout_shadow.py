@@ -23,6 +23,7 @@ from onnx import helper, numpy_helper
 from classifier.models.export import read
 from classifier.models.model import Model
 from classifier.rollout.compared import Compared, difference, too_different
+from classifier.rollout.memory import NOT_AGAIN
 from classifier.rollout.wanted import ShadowWish, Wanted, from_desired
 from colours import files, model, picture, zipped
 from depot import Depot, answered_by, packed, unsure_model
@@ -143,7 +144,7 @@ async def test_a_candidate_that_disagrees_fails_with_its_figures_and_is_let_go(
         async with camera(here) as versions:
             failed = await here.until("failed")
         assert re.fullmatch(
-            r"it agrees with the model that answers on \d of 9 images, 80.0% is wanted", failed["reason"]
+            r"it agrees with the model that answers on \d of 9 images, 80.0% is wanted" + NOT_AGAIN, failed["reason"]
         )
         assert (failed["version"], failed["wanted"], failed["shadow"]["images"]) == ("first", "v2", 9)
         assert failed["shadow"]["agreement"] < 0.7  # red and blue change places, green does not

@@ -204,11 +204,17 @@ def names(running: Service, project: str) -> Iterator[str]:
         yield one.about(project).name
 
 
+def images_on_disk(folder: Path) -> int:
+    """How many images a trainer has taken in, without asking it."""
+    return sum(path.is_file() for path in (folder / "projects").rglob("*"))
+
+
 def test_a_clone_that_was_killed_goes_on_where_it_was(running: Service, cloud: CustomVision, tmp_path: Path) -> None:
     source = cloud.create(About(name="many"))
     many = [Item(Record(labels=(Label("green"),)), lambda nth=nth: image(nth)) for nth in range(30)]  # type: ignore[misc]
     copy(ABOUT, many, cloud, source, lambda _: None)
-    with service(tmp_path / "other") as other, closing(CustomVision(other.url, KEY)) as theirs:
+    slow = ("--calls-per-second", "20")  # so that the clone is still under way when it is killed
+    with service(tmp_path / "other", *slow) as other, closing(CustomVision(other.url, KEY)) as theirs:
         target = theirs.create(About(name="copy"))
         command = [
             *(sys.executable, "-m", "retrain", "trainer", "clone", "--from", running.url, "--project", source),
@@ -217,9 +223,10 @@ def test_a_clone_that_was_killed_goes_on_where_it_was(running: Service, cloud: C
         environ = os.environ | {"RIPELOOP_TRAINING_KEY": KEY, "RIPELOOP_TRAINER_KEY": KEY}
         with subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL) as process:
             end = time.monotonic() + 30
-            while theirs.count(target) < 5 and process.poll() is None and time.monotonic() < end:
+            while images_on_disk(tmp_path / "other") < 10 and process.poll() is None and time.monotonic() < end:
                 time.sleep(0.01)
             process.send_signal(signal.SIGKILL)
+        assert process.returncode == -signal.SIGKILL  # it had not ended yet
         there = theirs.count(target)
         assert there >= 5
         ended = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=True)

@@ -17,7 +17,7 @@ from azure.cognitiveservices.vision.customvision.training import CustomVisionTra
 from msrest.authentication import ApiKeyCredentials
 from msrest.exceptions import ClientException
 
-from retrain.data.dataset import About, Label, Record, Tag, packed, unpacked
+from retrain.data.dataset import About, Copied, Label, Record, Tag, packed, unpacked
 from retrain.iteration import ExportState, Iteration
 from retrain.unreached import why_unreached
 from ripeloop.errors import Denied, NotFound, Offline, Refused, SettingsError
@@ -28,6 +28,7 @@ PAGE = 256
 PAIRS = 128  # image and tag, at once
 TRIES = 6
 LONGEST_WAIT = 60.0
+PATIENCE = 300.0  # seconds of waiting that a busy service asked for, beside the tries
 READ_SECONDS = 60
 MAX_IMAGE_BYTES = 8 * 1024 * 1024  # the service takes 6 MB
 
@@ -38,12 +39,13 @@ _ADDRESS = re.compile(r"https?://(\[[0-9a-f:.]+\]|[\w.-]+)(:\d+)?(/[\w./~%-]*)?"
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """An image in the service: its id and address there, the ids of its tags, its record."""
+    """An image in the service: its id and address there, the ids of its tags, its record, and that as it is kept."""
 
     id: str
     address: str
     tag_ids: frozenset[str]
     record: Record
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,15 @@ class NewImage:
     name: str
     data: bytes = field(repr=False)
     tag_ids: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """An image's id in the service, whether the service had it not yet, and whether its record had room."""
+
+    id: str
+    new: bool
+    whole: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,20 +171,25 @@ class CustomVision:
 
         return self._tried(fetch, f"fetching {_bare(where)}")
 
-    def add(self, project: str, record: Record, image: bytes, tag_ids: Sequence[str]) -> tuple[str, bool]:
-        """Upload one image with its tags and its record; its id in the service, and whether the record had room.
+    def add(
+        self, project: str, record: Record, image: bytes, tag_ids: Sequence[str], copied: Copied | None = None
+    ) -> Added:
+        """Upload one image with its tags and its record, in which stands what was `copied`.
 
-        An image the service has already gets the tags as well. Raises Refused for an image the service does not take.
+        An image the service has already gets the tags as well, and keeps them: who gave it which, nobody knows.
+        Raises Refused for an image the service does not take, its `kind` the service's word.
         """
-        metadata, whole = packed(record)
+        metadata, whole = packed(record, copied)
         entry = models.ImageFileCreateEntry(name=record.id, contents=bytearray(image), tag_ids=list(tag_ids))
         batch = models.ImageFileCreateBatch(images=[entry], metadata=metadata or None)
         (one,) = self._call(self._client.create_images_from_files, project, batch).images
         if one.status not in ("OK", "OKDuplicate"):
-            raise Refused(f"the service does not take image {record.id or record.source}: {one.status}")
+            raise Refused(
+                f"the service does not take image {record.id or record.source}: {one.status}", kind=one.status
+            )
         if one.status == "OKDuplicate" and metadata:
-            self._call(self._client.update_image_metadata, project, [str(one.image.id)], metadata)
-        return str(one.image.id), whole
+            self.describe(project, str(one.image.id), record, Copied(copied.origin) if copied else None)
+        return Added(str(one.image.id), one.status == "OK", whole)
 
     def add_all(
         self, project: str, images: Sequence[NewImage], metadata: Mapping[str, str] | None = None
@@ -193,9 +209,9 @@ class CustomVision:
             raise Refused(f"the service answered for {len(answered)} of {len(entries)} images: try again")
         return [_taken(one) for one in answered]
 
-    def describe(self, project: str, image: str, record: Record) -> bool:
-        """Write the record into the image's metadata; whether it had room there."""
-        metadata, whole = packed(record)
+    def describe(self, project: str, image: str, record: Record, copied: Copied | None = None) -> bool:
+        """Write the record into the image's metadata, and what was copied; whether it had room there."""
+        metadata, whole = packed(record, copied)
         done = self._call(self._client.update_image_metadata, project, [image], metadata).images or []
         return whole and all(one.status == "OK" for one in done)
 
@@ -289,15 +305,19 @@ class CustomVision:
         )
         metadata: Mapping[str, str] = image.metadata or {}
         address = image.original_image_uri or image.resized_image_uri or ""
-        return Kept(str(image.id), address, frozenset(str(tag.tag_id) for tag in tags), unpacked(metadata, found))
+        tag_ids = frozenset(str(tag.tag_id) for tag in tags)
+        return Kept(str(image.id), address, tag_ids, unpacked(metadata, found), metadata)
 
     def _call(self, call: Callable[..., Any], *values: Any, **named: Any) -> Any:
         return self._tried(lambda: call(*values, **named), call.__name__)
 
     def _tried(self, call: Callable[[], Answer], doing: str, tries: int = TRIES) -> Answer:
-        """The client itself never repeats a POST, and hides what it repeats: so it is done here, for all alike."""
-        kind = ""
-        for nth in range(1, tries + 1):
+        """The client itself never repeats a POST, and hides what it repeats: so it is done here, for all alike.
+
+        A service that says how long to wait is not away: that counts as no try, up to PATIENCE.
+        """
+        kind, nth, waited = "", 1, 0.0
+        while nth <= tries:
             self._before()
             try:
                 return call()
@@ -314,8 +334,14 @@ class CustomVision:
                 code, reason, after = 0, why_unreached(error), None
             if code and code not in _BUSY:
                 raise _refusal(code, f"{doing}: {reason}", kind)
+            pause = _wait(nth, after)
+            if code == 429 and after and waited + pause <= PATIENCE:
+                waited += pause
+                self._sleep(pause)
+                continue
             if nth < tries:
-                self._sleep(_wait(nth, after))
+                self._sleep(pause)
+            nth += 1
         raise Offline(f"{_bare(self._endpoint)} does not answer ({doing}: {reason}); try again, it goes on from here")
 
 

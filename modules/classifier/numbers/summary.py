@@ -30,13 +30,15 @@ LATENCIES = 10_000  # per summary; more would not move a percentile
 class Counts:
     """The numbers of one module life. Touched by the event loop's thread alone.
 
-    `tags` counts the images by the tag the model found likeliest, `confidence` adds up how likely it was. Once nothing
-    is under way, the flagged images are as many as the stored and the dropped ones. `windows` hold the newest answers
-    of each model that is still about, for its drift.
+    Images that got no answer are `refused`; on `failed` of these the model itself failed. `tags` counts the images by
+    the tag the model found likeliest, `confidence` adds up how likely it was. Once nothing is under way, the flagged
+    images are as many as the stored and the dropped ones. `windows` hold the newest answers of each model that is still
+    about, for its drift.
     """
 
     answered: int = 0
     refused: int = 0
+    failed: int = 0
     stored: int = 0
     confidence: float = 0.0
     tags: Counter[str] = field(default_factory=Counter)
@@ -77,6 +79,7 @@ class Counts:
         return Counts(
             answered=self.answered - before.answered,
             refused=self.refused - before.refused,
+            failed=self.failed - before.failed,
             stored=self.stored - before.stored,
             confidence=self.confidence - before.confidence,
             tags=self.tags - before.tags,
@@ -91,6 +94,7 @@ class Counts:
         return {
             "answered": self.answered,
             "refused": self.refused,
+            "failed": self.failed,
             "flagged": dict(self.flagged),
             "dropped": dict(self.dropped),
         }

@@ -72,7 +72,6 @@ _DAMAGED = (
     EOFError,
     AttributeError,
     OverflowError,
-    MemoryError,
     struct.error,
     zlib.error,
     Warning,
@@ -121,7 +120,7 @@ Step = tuple[float, float]
 
 
 def decode(image: bytes, room: Room = Room(), enough: Callable[[Size], Size] | None = None) -> Image.Image:
-    """The posted bytes as an upright RGB image; a JPEG smaller where `enough` is left. Raises BadImage."""
+    """The posted bytes as an upright RGB image; a JPEG smaller where `enough` is left. Raises BadImage, MemoryError."""
     with opened(image, room, whole=True, enough=enough) as source:
         return source.image
 
@@ -140,7 +139,7 @@ def is_image(body: bytes) -> bool:
 def opened(
     image: bytes, room: Room, *, whole: bool = False, enough: Callable[[Size], Size] | None = None
 ) -> Iterator[Source]:
-    """The decoded image while there is room for it; `whole`: all of it RGB and upright. Raises BadImage.
+    """The decoded image while there is room for it; `whole`: all of it RGB and upright. Raises BadImage, MemoryError.
 
     With `enough`, a JPEG is decoded smaller where what is left has that many pixels, which it says for the upright
     size.
@@ -156,7 +155,9 @@ def opened(
             full, shrunk = opened.size, _draft(opened, enough) if enough else 1
             pixels = _pixels(opened)
             if (most := math.prod(full) if several else pixels) > room.max_pixels:
-                raise BadImage(f"the image unpacks to {most} pixels: post one of at most {room.max_pixels}")
+                raise BadImage(
+                    f"the image unpacks to {most} pixels: post one of at most {room.max_pixels}", kind=TOO_LONG
+                )
             whole = whole or opened.mode not in _PICKED
             coefficients = _COEFFICIENTS * math.prod(full) if several else 0
             held.enter_context(room.of(pixels * (_weight(opened) + _WHOLE_RGB * whole) + coefficients))

@@ -16,7 +16,7 @@ from classifier.rollout.memory import Kept
 from classifier.rollout.shelf import Shelf
 from classifier.rollout.start import Sources
 from classifier.rollout.wanted import Wanted
-from ripeloop.errors import BadModel, Offline
+from ripeloop.errors import BadModel, Offline, Refused
 from ripeloop.package import check_file, read_golden
 
 log = logging.getLogger(__name__)
@@ -32,10 +32,13 @@ async def prepared(
 ) -> Model:
     """The wanted model, on the shelf, ready to answer and known to answer right. Takes as long as the network does.
 
-    Raises Refused, BadModel, OSError of our own disk.
+    Raises Refused where the cause is not the package, BadModel where it is, OSError of our own disk.
     """
     shelf, package = sources.shelf, sources.shelf.package(wanted.sha256)
-    sources.check(wanted.sha256, wanted.signature)
+    try:
+        sources.check(wanted.sha256, wanted.signature)
+    except BadModel as error:  # of the request or of this device's key: no byte of the package was read
+        raise Refused(str(error)) from None
     if not await sources.beside(_stands, package, wanted.sha256):
         await _fetch(wanted, shelf, limits, tell)
     await sources.beside(sources.sign, wanted)

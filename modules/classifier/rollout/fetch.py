@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import re
-import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -79,14 +79,35 @@ async def copy(source: Path, partial: Path, limits: FetchLimits) -> None:
     """All of the file `source` is in `partial` when this returns. Raises Refused, OSError of our own disk."""
     partial.parent.mkdir(parents=True, exist_ok=True)
     discard(partial)
-    try:
+    with _reading(source):
         if not source.is_file():
             raise Refused(f"there is no file {source} in this module's folders: put it there, or mount its volume")
         _check_size(source.stat().st_size, limits, str(source))
-        with source.open("rb") as file, partial.open("wb") as out:
-            await asyncio.to_thread(shutil.copyfileobj, file, out, PIECE)
+        file = source.open("rb")
+    with file, partial.open("wb") as out:
+        await asyncio.to_thread(_copy, file, out, source)
+
+
+def _copy(file: BinaryIO, out: BinaryIO, source: Path) -> None:
+    while True:
+        with _reading(source):
+            piece = file.read(PIECE)
+        if not piece:
+            return
+        out.write(piece)
+
+
+@contextlib.contextmanager
+def _reading(source: Path) -> Iterator[None]:
+    """What fails here is the place it comes from, not our own disk."""
+    try:
+        yield
     except PermissionError as error:
-        raise Refused(f"{error.filename} may not be read by this module's user (uid {os.getuid()})") from error
+        where = error.filename or source
+        raise Refused(f"{where} may not be read by this module's user (uid {os.getuid()}): let it read") from error
+    except OSError as error:
+        reason = error.strerror or error
+        raise Refused(f"{str(source)[:150]} cannot be read ({reason}): look at its disk or mount") from error
 
 
 async def _receive(response: aiohttp.ClientResponse, partial: Path, limits: FetchLimits, where: str) -> None:

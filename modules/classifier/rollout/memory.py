@@ -18,6 +18,10 @@ TRIES = 3  # that may end with the process before a model is given up
 SHADOWING, WATCHING, ACTIVE = "shadowing", "watching", "active"
 ROLLED_BACK, FAILED = "rolled_back", "failed"
 
+MAX_REASON = 300  # characters; reported properties are small
+AGAIN = "; tried again when this module restarts, or when model is set to {} and back"
+NOT_AGAIN = "; not tried again until model.attempt is raised"
+
 
 @dataclass(frozen=True, slots=True)
 class Kept:
@@ -70,7 +74,7 @@ class Memory:
     previous: Kept | None = None
     trial: Trial | None = None
     outcome: Outcome = Outcome()
-    refused: str = ""  # Wanted.sha256 or Wanted.whole
+    refused: str = ""  # Wanted.sha256 or Wanted.whole of a package that is no good
     refused_attempt: int = 0  # of a Wanted.sha256: a higher one is tried
     tried: str = ""  # Wanted.sha256 of what was being loaded
     tries: int = 0
@@ -126,14 +130,22 @@ class Memory:
             return replace(self, refused="")
         return replace(self, active=active, refused="", outcome=Outcome(state, "", active.version, now))
 
-    def failed(self, wanted: Wanted, reason: str, now: str, shadow: Compared | None = None) -> Self:
-        """It never came to answer, and the same request would fail again."""
-        outcome = Outcome(FAILED, reason, wanted.version, now, shadow)
-        return replace(self, outcome=outcome, refused=wanted.whole, tried="", tries=0)
+    def failed(
+        self, wanted: Wanted, reason: str, now: str, shadow: Compared | None = None, *, again: bool = False
+    ) -> Self:
+        """It never came to answer. Only where the cause is not the package's may the same request do better `again`."""
+        outcome = Outcome(FAILED, _advised(reason, AGAIN if again else NOT_AGAIN), wanted.version, now, shadow)
+        return replace(self, outcome=outcome, refused="" if again else wanted.whole, tried="", tries=0)
+
+    def unwanted(self, now: str) -> Outcome:
+        """How it stands where nothing is wanted: what failed is no news any more."""
+        if self.outcome.state != FAILED:
+            return replace(self.outcome, since=self.outcome.since or now)
+        return Outcome(WATCHING if self.trial else ACTIVE, since=now)
 
     def stopped(self, wanted: Wanted, reason: str, now: str) -> Self:
         """A person stopped it on its way; the same model is not tried again."""
-        outcome = Outcome(ROLLED_BACK, reason, wanted.version, now)
+        outcome = Outcome(ROLLED_BACK, _advised(reason, NOT_AGAIN), wanted.version, now)
         return replace(
             self, outcome=outcome, refused=wanted.sha256, refused_attempt=wanted.attempt or 0, tried="", tries=0
         )
@@ -145,7 +157,7 @@ class Memory:
             active=to,
             previous=None,
             trial=None,
-            outcome=Outcome(ROLLED_BACK, reason, self.active.version, now),
+            outcome=Outcome(ROLLED_BACK, _advised(reason, NOT_AGAIN), self.active.version, now),
             refused=self.active.sha256,
             refused_attempt=self.active.attempt,
             tried="",
@@ -192,6 +204,10 @@ class Memory:
             tried=str(written.get("tried", "")),
             tries=int(written.get("tries", 0)),
         )
+
+
+def _advised(reason: str, advice: str) -> str:
+    return reason[: MAX_REASON - len(advice)] + advice
 
 
 def _trial(written: Mapping[str, Any]) -> Trial:

@@ -8,11 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from classifier.rollout.live import Live
-from classifier.rollout.memory import Outcome
+from classifier.rollout.memory import MAX_REASON, Outcome
 from classifier.rollout.shelf import Remembering
 from ripeloop.hub import Hub
 
-MAX_REASON = 300  # characters; reported properties are small
 TOLD_WITHIN = 10.0  # seconds
 
 

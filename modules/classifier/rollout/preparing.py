@@ -24,7 +24,7 @@ from classifier.rollout.shelf import Remembering
 from classifier.rollout.start import Sources
 from classifier.rollout.trial import SETTLED
 from classifier.rollout.wanted import ShadowWish, Wanted
-from ripeloop.errors import BadModel, RipeloopError
+from ripeloop.errors import BadModel, Refused, RipeloopError
 from ripeloop.prediction import format_time
 
 log = logging.getLogger(__name__)
@@ -60,12 +60,13 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The candidate must not take over."""
+    """The candidate must not take over; where the package is not the cause, the same may be tried `again`."""
 
     wanted: Wanted
     reason: str
     shadow: Compared | None = None
     beside: Serving | None = None
+    again: bool = False
 
 
 class Preparing:
@@ -134,12 +135,14 @@ class Preparing:
                 if reason:
                     raise BadModel(reason)
         except OSError as error:
-            self._done(Failed(wanted, self._remembered.unusable(error)))
+            self._done(Failed(wanted, self._remembered.unusable(error), again=True))
         except RipeloopError as error:
-            self._done(Failed(wanted, str(error), compared, beside))
+            again = isinstance(error, Refused) or isinstance(error.__cause__, OSError | MemoryError)
+            self._done(Failed(wanted, str(error), compared, beside, again))
         except _UNFORESEEN as error:
             log.exception("model %s cannot be prepared", wanted.version)
-            self._done(Failed(wanted, f"it cannot be prepared ({type(error).__name__}); the log tells more", compared))
+            reason = f"it cannot be prepared ({type(error).__name__}); the log tells more"
+            self._done(Failed(wanted, reason, compared, again=isinstance(error, MemoryError)))
         else:
             self._done(Ready(wanted, model, compared, beside))
 

@@ -67,6 +67,8 @@ class Rollout:
         self._settings = settings
         self._news = News(live, self._remembered)
         self._wanted: Wanted | None = None
+        self._unwanted = False  # the twin asks for nothing
+        self._malformed: Outcome | None = None  # what it asks for is no wish
         self._events: asyncio.Queue[Any] = asyncio.Queue()
         self._preparing = Preparing(live, sources, self._remembered, self._news, self._tell, self._events.put_nowait)
         self._watching: asyncio.Task[None] | None = None
@@ -128,13 +130,14 @@ class Rollout:
             wanted = from_desired(section)
         except Refused as error:
             await self._preparing.stop()
-            self._wanted = None
-            self._tell(Outcome(FAILED, str(error), "", now()))
+            self._wanted, self._unwanted = None, False
+            self._malformed = Outcome(FAILED, str(error), "", now())
+            self._settle()
             return
         if wanted is not None and wanted == self._wanted:
             return  # the twin was told again
         await self._preparing.stop()
-        self._wanted = wanted
+        self._wanted, self._unwanted, self._malformed = wanted, wanted is None, None
         memory = self._memory
         if wanted is None:
             self._settle()
@@ -155,7 +158,7 @@ class Rollout:
         try:
             await self._remembered.commit(lambda memory: memory.activated(wanted, trial, now(), ready.shadow))
         except OSError as error:
-            await self._fail(Failed(wanted, self._remembered.unusable(error), ready.shadow))
+            await self._fail(Failed(wanted, self._remembered.unusable(error), ready.shadow, again=True))
             return
         self._live.swap(ready.model, self._memory.trial.terms if self._memory.trial else None)
         log.info("model %s answers now, on trial", wanted.version)
@@ -167,7 +170,9 @@ class Rollout:
     async def _fail(self, failed: Failed) -> None:
         wanted, reason = failed.wanted, plain(failed.reason)
         log.error("model %s failed: %s", wanted.version, reason)
-        await self._remembered.keep(lambda memory: memory.failed(wanted, reason, now(), failed.shadow))
+        await self._remembered.keep(
+            lambda memory: memory.failed(wanted, reason, now(), failed.shadow, again=failed.again)
+        )
         await self._remembered.tidy()
         self._settle()
         self._tasks.create_task(self._sources.give_back())
@@ -243,6 +248,7 @@ class Rollout:
         older = replace(to, version=model.version)
         await self._remembered.keep(lambda memory: memory.undone(older, reason, now()))
         self._live.swap(model)
+        self._malformed = None  # that it was undone is the newer news
         self._settle()
         await self._remembered.tidy(self._wanted if self._preparing.on_its_way else None)
         self._tasks.create_task(self._sources.give_back())
@@ -250,7 +256,11 @@ class Rollout:
 
     def _settle(self) -> None:
         """Tell how it stands; while a candidate is on its way, that is about the candidate, whoever answers by now."""
-        self._tell(self._news.outcome if self._preparing.on_its_way else self._memory.outcome)
+        if self._preparing.on_its_way:
+            self._tell(self._news.outcome)
+        else:
+            memory = self._memory
+            self._tell(self._malformed or (memory.unwanted(now()) if self._unwanted else memory.outcome))
 
     def _tell(self, outcome: Outcome) -> None:
         self._news.tell(outcome)

@@ -78,22 +78,21 @@ class _Http:
         self._key = options.prediction_key.encode()
         self._bodies = Bodies(options.limits)
         self._fetches = 0
+        self._for_images = (self.image, self.url)
         self._stopping = False
 
     @web.middleware
     async def answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         started = time.perf_counter()
+        status = 500  # of a fault that nobody foresaw, which aiohttp logs and answers
         try:
-            response = await handler(request)
-        except (RipeloopError, web.HTTPException, TimeoutError) as error:
-            told = problem(error)
-            if told is None:
-                raise
-            response = told.response()
-        if request.method == "POST":
-            if response.status >= 400:
-                self._classifier.refused()
-            self._options.metrics.responded(response.status, time.perf_counter() - started)
+            response = await _told(request, handler)
+            status = response.status
+        finally:
+            if request.match_info.handler in self._for_images:  # what else is posted is no image
+                if status >= 400:
+                    self._classifier.refused()
+                self._options.metrics.responded(status, time.perf_counter() - started)
         return response
 
     async def expect(self, request: web.Request) -> web.StreamResponse | None:
@@ -171,6 +170,17 @@ class _Http:
         given = request.headers.get("Prediction-Key", "").encode("utf-8", "surrogateescape")
         if self._key and not hmac.compare_digest(given, self._key):
             raise WrongKey
+
+
+async def _told(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """The handler's answer, or what went wrong as JSON."""
+    try:
+        return await handler(request)
+    except (RipeloopError, web.HTTPException, TimeoutError, MemoryError) as error:
+        told = problem(error)
+        if told is None:
+            raise
+        return told.response()
 
 
 def _in_the_routes_form(request: web.Request, image: bytes, answer: Answer) -> dict[str, Any]:

@@ -106,7 +106,7 @@ class Classifier:
     async def classify(self, image: bytes, *, keep: bool = True, camera: str = "") -> Answer:
         """The model's answer. Where `keep`, an uncertain image is in the spool by then if the disk is quick.
 
-        `camera` names the one it is from, if the sender said so. Raises BadImage, BadModel.
+        `camera` names the one it is from, if the sender said so. Raises BadImage, BadModel, MemoryError.
         """
         serving, started = self.live.serving, time.perf_counter()
         policy = self._thresholds.of(serving.model)
@@ -117,6 +117,7 @@ class Classifier:
             done = await loop.run_in_executor(self._threads, _answered, serving.model, posted)
         except BadModel:
             serving.failed()
+            self._counts.failed += 1
             raise
         seconds = time.perf_counter() - started
         serving.answered(done.predictions, done.seconds, policy)
@@ -129,7 +130,7 @@ class Classifier:
         return Answer(done.predictions, serving.model)
 
     def refused(self) -> None:
-        """Count a request that got no answer."""
+        """Count an image that got no answer."""
         self._counts.refused += 1
 
     def close(self) -> None:

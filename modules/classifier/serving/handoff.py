@@ -122,8 +122,8 @@ class Handoff:
             stored = self._spool.put(job.flagged, job.image)
         except SpoolFull as error:
             return SPOOL_FULL, str(error)
-        except OSError as error:
-            return SPOOL_ERROR, str(error)
+        except (OSError, MemoryError) as error:
+            return SPOOL_ERROR, str(error) or type(error).__name__
         return (None, "") if stored else (DUPLICATE, "")
 
     def _written(self, job: _Job, dropped: str | None, detail: str) -> None:

@@ -130,7 +130,7 @@ async def _answer(classifier: Classifier, image: bytes) -> tuple[int, Mapping[st
                 return 200, as_container(answer, now=datetime.now(UTC))
         except Busy:
             await asyncio.sleep(BUSY_SECONDS)
-        except (BadImage, BadModel) as error:
+        except (BadImage, BadModel, MemoryError) as error:
             classifier.refused()
             told = refusal(error)
             return told.status, told.body

@@ -13,6 +13,7 @@ from classifier.serving.url import BadUrl, BigImage, ForbiddenUrl
 from ripeloop.errors import BadImage, BadModel, RipeloopError
 
 RETRY_SECONDS = 1
+SHORT_OF_MEMORY = "there is no memory for this image now: post it again in a moment, or give this module more"
 
 DENIED = {
     "error": {
@@ -48,15 +49,17 @@ class Problem:
         return web.json_response(self.body, status=self.status, headers=self.headers)
 
 
-def refusal(error: RipeloopError) -> Problem:
+def refusal(error: RipeloopError | MemoryError) -> Problem:
     """What an image that cannot be answered is told."""
+    if isinstance(error, MemoryError):
+        return refusal(Busy(SHORT_OF_MEMORY))
     status, code = _ANSWERS.get(type(error), (500, "ErrorUnknown"))
     return _problem(status, code, str(error), {"Retry-After": str(RETRY_SECONDS)} if status == 503 else {})
 
 
 def problem(error: Exception) -> Problem | None:
     """What a request that failed is told; None for what is no error, such as a redirect."""
-    if isinstance(error, RipeloopError):
+    if isinstance(error, RipeloopError | MemoryError):
         return refusal(error)
     if isinstance(error, TimeoutError):
         return _problem(408, "RequestTimeout", "the image arrived too slowly: post it again")

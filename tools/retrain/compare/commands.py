@@ -77,7 +77,9 @@ def compare(images: tuple[Path, ...], as_json: bool, **asked: Any) -> None:
         click.echo(json.dumps(found.to_json(), indent=2))
     else:
         show_comparison(found)
-    if found.different:
+    if found.trouble:
+        click.echo(f"error: {found.trouble}", err=True)
+    if found.different or found.trouble:
         sys.exit(NOT_AS_WANTED)
 
 

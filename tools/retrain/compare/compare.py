@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 
 from retrain.compare.endpoints import Said, Side, ask, reach
-from ripeloop.errors import SettingsError
+from ripeloop.errors import Refused, SettingsError
 
 ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".gif"}
 """What Custom Vision takes, by the end of a file's name."""
@@ -37,6 +37,11 @@ class Pair:
         edge, cloud = self.edge.probabilities, self.cloud.probabilities
         return max((abs(edge.get(tag, 0.0) - cloud.get(tag, 0.0)) for tag in tags), default=0.0)
 
+    @property
+    def answers(self) -> int:
+        """How many of the two sides answered."""
+        return (not self.edge.refusal) + (not self.cloud.refusal)
+
     def differs(self, tolerance: float) -> bool:
         """Whether the tag is another, or a probability is further apart than `tolerance`."""
         return self.edge.tag != self.cloud.tag or self.apart > tolerance
@@ -60,10 +65,11 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """All pairs, with what may differ before it is told."""
+    """All pairs, with what may differ before it is told; `ended` says why there are no more, where it ended early."""
 
     pairs: tuple[Pair, ...]
     tolerance: float
+    ended: str = ""
 
     @property
     def edge(self) -> Latency:
@@ -81,6 +87,18 @@ class Comparison:
         found = [pair for pair in self.pairs if pair.differs(self.tolerance)]
         return sorted(found, key=lambda pair: (pair.edge.tag == pair.cloud.tag, -pair.apart, pair.image))
 
+    @property
+    def unanswered(self) -> list[Pair]:
+        """The pairs that both sides refused: these say nothing of their answers."""
+        return [pair for pair in self.pairs if not pair.answers]
+
+    @property
+    def trouble(self) -> str:
+        """Why the answers cannot be called the same, though none differs; empty where they can."""
+        if self.ended:
+            return f"it ended after {len(self.pairs)} images: {self.ended}"
+        return "" if any(pair.answers == 2 for pair in self.pairs) else "no image was answered by both"
+
     def to_json(self) -> dict[str, Any]:
         """The comparison for a program; milliseconds."""
         return {
@@ -88,10 +106,9 @@ class Comparison:
             "tolerance": self.tolerance,
             "edge": _latency(self.edge),
             "cloud": _latency(self.cloud),
-            "different": [
-                {"image": p.image, "apart": round(p.apart, 6), "edge": _said(p.edge), "cloud": _said(p.cloud)}
-                for p in self.different
-            ],
+            "different": [{"image": p.image, "apart": round(p.apart, 6)} | _both(p) for p in self.different],
+            "unanswered": [{"image": p.image} | _both(p) for p in self.unanswered],
+            "trouble": self.trouble,
         }
 
 
@@ -119,17 +136,23 @@ async def compare(
     """Post every image to both sides, one at a time, each side first every other time; `seen` hears how many are done.
 
     One image is posted to each beforehand and not timed, so that connections stand. Raises Offline where a side cannot
-    be reached at all, Refused where it refuses everybody, SettingsError for a file that cannot be read.
+    be reached at all, Refused where it refuses everybody, SettingsError for a file that cannot be read; what comes so
+    late that there are answers to show ends the comparison.
     """
-    pairs = []
+    pairs: list[Pair] = []
     timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
     async with aiohttp.ClientSession(timeout=timeout) as session:
         for side in (edge, cloud):
             await reach(session, side, _read(images[0]))
         for number, path in enumerate(images):
-            image = await asyncio.to_thread(_read, path)
             order = (edge, cloud) if number % 2 == 0 else (cloud, edge)
-            said = {side.name: await ask(session, side, image) for side in order}
+            try:
+                image = await asyncio.to_thread(_read, path)
+                said = {side.name: await ask(session, side, image) for side in order}
+            except (Refused, SettingsError) as error:  # a quota may end in the middle
+                if not pairs:
+                    raise
+                return Comparison(tuple(pairs), tolerance, str(error))
             pairs.append(Pair(str(path), said[edge.name], said[cloud.name]))
             seen(number + 1)
     return Comparison(tuple(pairs), tolerance)
@@ -151,6 +174,10 @@ def _latency(latency: Latency) -> dict[str, Any]:
     if latency.answered:
         found |= {"p50": round(latency.p50 * 1000, 2), "p99": round(latency.p99 * 1000, 2)}
     return found
+
+
+def _both(pair: Pair) -> dict[str, Any]:
+    return {"edge": _said(pair.edge), "cloud": _said(pair.cloud)}
 
 
 def _said(said: Said) -> dict[str, Any]:

@@ -150,6 +150,13 @@ def _tell(counts: transfer.Counts, project: str) -> None:
         f"project {project}: {counts.added} images added, {counts.already} were there "
         f"({counts.retagged} with other tags), {counts.tags} tags made, {counts.refused} images refused"
     )
+    stay = {
+        "images, other tags": counts.other_tags,
+        "images, other values of metadata": counts.other_words,
+        "tags, another description": counts.other_descriptions,
+    }
+    if told := "; ".join(f"{count} {what}" for what, count in stay.items() if count):
+        click.echo(f"not as in the source, and left as it is there: {told}", err=True)
     if counts.shortened:
         click.echo(
             f"of {counts.shortened} images not all is kept there: it takes 10 pairs of metadata an image", err=True

@@ -67,11 +67,23 @@ class About:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One image: its record, its bytes when they are needed, and its file's place, where it lies in a folder."""
+    """One image: its record, its bytes when they are needed, and its file's place, where it lies in a folder.
+
+    `before` are the tags it had when that folder was written.
+    """
 
     record: Record
     read: Callable[[], bytes]
     place: str = ""
+    before: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """What a copy gave an image: the data set it came from, and the tags that the image had from nobody else."""
+
+    origin: str
+    tags: frozenset[str] = frozenset()
 
 
 def together(first: Record, second: Record) -> Record:
@@ -89,17 +101,20 @@ def together(first: Record, second: Record) -> Record:
     )
 
 
-def packed(record: Record) -> tuple[dict[str, str], bool]:
+def packed(record: Record, copied: Copied | None = None) -> tuple[dict[str, str], bool]:
     """The record as metadata of an image in a service, and whether all of it had room.
 
-    The person's own pairs go first; then the ids; then who labelled what, and when.
+    The person's own pairs go first; then the ids; then what a copy gave; then who labelled what, and when.
     """
     own = [(key, value) for key, value in record.metadata.items() if len(key) <= MAX_KEY and len(value) <= MAX_VALUE]
     fits = dict(own[:MAX_PAIRS])
     ids = {"id": record.id, "source": record.source, "created": record.created}
-    labels = [[label.tag, label.at, label.by] for label in record.labels if label.at or label.by]
-    whole = {name: value for name, value in ids.items() if value} | ({"labels": labels} if labels else {})
-    for kept in (whole, {name: value for name, value in whole.items() if name != "labels"}):
+    labels = sorted([label.tag, label.at, label.by] for label in record.labels if label.at or label.by)
+    given = [copied.origin, *sorted(copied.tags)] if copied else []
+    least = {name: value for name, value in ids.items() if value}
+    less = least | ({"copied": given} if given else {})
+    whole = less | ({"labels": labels} if labels else {})
+    for kept in (whole, less, least):
         pairs = fits | _pairs(kept)
         if len(pairs) <= MAX_PAIRS:
             return pairs, kept == whole and len(fits) == len(record.metadata)
@@ -112,13 +127,7 @@ def unpacked(metadata: Mapping[str, str], found: Record) -> Record:
     The labels are those the service tells; when and by whom is ours where we know it.
     """
     own = {name: value for name, value in metadata.items() if not _is_ours(name)}
-    pieces = [metadata[name] for name in sorted(filter(_is_ours, metadata), key=lambda name: (len(name), name))]
-    try:
-        ours = json.loads("".join(pieces) or "{}")
-    except ValueError:  # somebody edited it: what the service tells still holds
-        ours = {}
-    if not isinstance(ours, dict):
-        ours = {}
+    ours = _ours(metadata)
     known = {label.tag: label for label in _labels(ours.get("labels"))}
     return replace(
         found,
@@ -128,6 +137,24 @@ def unpacked(metadata: Mapping[str, str], found: Record) -> Record:
         labels=tuple(known.get(label.tag, label) for label in found.labels),
         metadata=own,
     )
+
+
+def copied_in(metadata: Mapping[str, str]) -> Copied:
+    """What the last copy gave, as `packed` wrote it; nothing, from nowhere, where that is not there."""
+    given = _ours(metadata).get("copied")
+    if not isinstance(given, list) or not given or not all(isinstance(one, str) for one in given):
+        return Copied("")
+    return Copied(given[0], frozenset(given[1:]))
+
+
+def _ours(metadata: Mapping[str, str]) -> dict[str, Any]:
+    pieces = [metadata[name] for name in sorted(filter(_is_ours, metadata), key=lambda name: (len(name), name))]
+    try:
+        # a longer one that was there before may have left its end behind: no service takes a pair away
+        ours, _ = json.JSONDecoder().raw_decode("".join(pieces) or "{}")
+    except ValueError:  # somebody edited it: what the service tells still holds
+        return {}
+    return ours if isinstance(ours, dict) else {}
 
 
 def _pairs(ours: Mapping[str, Any]) -> dict[str, str]:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from retrain.data import formats
 from retrain.data.dataset import About, Item, Label, Record, Tag, together
 from retrain.data.formats import Format, ImageFolder
-from retrain.data.transfer import in_turn
+from retrain.data.transfer import check_tags, in_turn
 from retrain.shown import plain
 from ripeloop.disk import write_whole
 from ripeloop.errors import SettingsError
@@ -48,6 +48,8 @@ class DataSet:
     records: Mapping[str, Record]
     left_out: tuple[str, ...] = ()
     """Files that are no images of it, by their places: in no tag's folder, or with another ending."""
+    before: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """The tags each image had when the folder was written, by its place."""
 
     def items(self, *, one_tag: bool = False) -> list[Item]:
         """Each image once, however often it lies there, with all of its tags; its id made from its bytes.
@@ -72,7 +74,10 @@ class DataSet:
                     "remove one of them, or give --project with a multilabel project"
                 )
             found[id_] = first, both
-        return [Item(record, self._reader(place), place) for place, record in found.values()]
+        return [
+            Item(record, self._reader(place), place, self.before.get(place, frozenset()))
+            for place, record in found.values()
+        ]
 
     def _id(self, place: str) -> str:
         try:
@@ -97,8 +102,9 @@ class DataSet:
 def write(folder: Path, about: About, items: Iterable[Item], name: str, told: Told, prefix: str = "") -> Written:
     """Write the data set in the format of that name. Again, after a kill too, it reads only images that are missing.
 
-    Raises SettingsError.
+    Raises SettingsError, and Refused for a tag that was made meanwhile.
     """
+    tags = frozenset(tag.name for tag in about.tags)
     form = formats.named(name, [tag.name for tag in about.tags], prefix)
     _check_free(folder, about, name)
     try:
@@ -107,7 +113,7 @@ def write(folder: Path, about: About, items: Iterable[Item], name: str, told: To
         placed: dict[str, Record] = {}
         already = 0
         with (folder / UNFINISHED).open("a") as journal:
-            for place, record, known in in_turn(items, lambda item: _stored(folder, form, item, there)):
+            for place, record, known in in_turn(_checked(items, tags), lambda item: _stored(folder, form, item, there)):
                 journal.write(json.dumps({"source": record.source, "place": place}) + "\n")
                 journal.flush()
                 placed[place] = record
@@ -130,25 +136,34 @@ def read(folder: Path, name: str = "") -> DataSet:
     name = name or formats.found_in(folder)
     form: Format = ImageFolder(names) if name == "imagefolder" else formats.named(name, ())
     records: dict[str, Record] = {}
+    before = dict[str, frozenset[str]]()
     try:
         for place, tags in form.read(folder):
             if not _within(place):
                 raise SettingsError(f"{_shown(place)} lies outside of {folder}; put all images into the folder")
-            records[place] = _merged(form, place, tags, beside.get(PurePosixPath(place).name))
+            known = beside.get(PurePosixPath(place).name)
+            records[place] = _merged(form, place, tags, known)
+            before[place] = frozenset(known[1].tags if known else ())
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{folder} cannot be read as {name}: {_shown(str(error))}") from error
     by_name = {PurePosixPath(place).name for place in records}
     for file, (place, record) in ((file, one) for file, one in beside.items() if name == "azureml"):
         if file not in by_name and not record.labels and _within(place) and formats.is_file(folder / place):
             records[place] = record  # Azure ML's form has no line for an image without a tag
-    known = {tag.name for tag in about.tags}
-    new = dict.fromkeys(tag for record in records.values() for tag in record.tags if tag not in known)
+    names_known = {tag.name for tag in about.tags}
+    new = dict.fromkeys(tag for record in records.values() for tag in record.tags if tag not in names_known)
     many = about.multilabel or any(len(record.labels) > 1 for record in records.values())
     about = replace(
         about, tags=(*about.tags, *map(Tag, new)), multilabel=many, name=about.name or folder.resolve().name
     )
     left_out = form.left_out(folder) if isinstance(form, ImageFolder) else ()
-    return DataSet(folder, about, records, tuple(left_out))
+    return DataSet(folder, about, records, tuple(left_out), before)
+
+
+def _checked(items: Iterable[Item], tags: frozenset[str]) -> Iterator[Item]:
+    for item in items:
+        check_tags(item.record, tags)
+        yield item
 
 
 def _stored(folder: Path, form: Format, item: Item, there: Mapping[str, str]) -> tuple[str, Record, bool]:

@@ -19,7 +19,25 @@ from retrain.data.dataset import About, Record
 from ripeloop.disk import write_whole
 from ripeloop.errors import SettingsError
 
-ENDINGS = {".jpg": "jpg", ".jpeg": "jpg", ".png": "png", ".bmp": "bmp", ".gif": "gif", ".webp": "webp", ".tif": "tiff"}
+ENDINGS = {
+    ".jpg": "jpg",
+    ".jpeg": "jpg",
+    ".png": "png",
+    ".bmp": "bmp",
+    ".gif": "gif",
+    ".webp": "webp",
+    ".tif": "tiff",
+    ".tiff": "tiff",
+}
+_BEGINNINGS = {
+    b"\xff\xd8": ".jpg",
+    b"\x89PNG": ".png",
+    b"BM": ".bmp",
+    b"GIF8": ".gif",
+    b"RIFF": ".webp",
+    b"II*\0": ".tif",
+    b"MM\0*": ".tif",
+}
 UNTAGGED = "untagged"
 IMAGES = "images"
 COCO = "coco.json"
@@ -205,8 +223,7 @@ def is_file(path: Path) -> bool:
 
 def ending_of(image: bytes) -> str:
     """What a file with these bytes should end in."""
-    beginnings = {b"\xff\xd8": ".jpg", b"\x89PNG": ".png", b"BM": ".bmp", b"GIF8": ".gif", b"RIFF": ".webp"}
-    return next((ending for magic, ending in beginnings.items() if image.startswith(magic)), ".jpg")
+    return next((ending for magic, ending in _BEGINNINGS.items() if image.startswith(magic)), ".jpg")
 
 
 def _file_name(tag: str) -> str:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
 from retrain.customvision import CustomVision, Kept
-from retrain.data.dataset import About, Item, Record
+from retrain.data.dataset import About, Copied, Item, Record, copied_in, packed, unpacked
 from retrain.shown import plain
 from retrain.turn.train.training import find_project
-from ripeloop.errors import Denied, Refused, SettingsError
+from ripeloop.errors import Denied, NotFound, Refused, SettingsError
 from ripeloop.prediction import image_id
 
 WORKERS = 4
@@ -35,6 +35,12 @@ class Counts:
     refused: int = 0
     shortened: int = 0
     """Images of whose record not all had room in the service's metadata."""
+    other_tags: int = 0
+    """Images that have other tags there than here, and keep them."""
+    other_words: int = 0
+    """Images whose metadata has another value there than here, and keeps it."""
+    other_descriptions: int = 0
+    """Tags that have another description there than here, and keep it."""
     reasons: tuple[str, ...] = ()
     """Why images were refused, the first few."""
 
@@ -59,28 +65,39 @@ def project_for(service: CustomVision, about: About, project: str = "") -> str:
 
 
 def copy(about: About, items: Iterable[Item], service: CustomVision, project: str, told: Told) -> Counts:
-    """Bring the images into a project of a service. Again, it brings only what is missing.
+    """Bring the images into a project of a service. Again, it brings only what is missing or has changed.
 
-    Images known by the record they carry are not read again; their tags are made the same. Images that only the project
-    has stay as they are. `told` hears how many are done.
+    Images known by the record they carry are not read again. What somebody gave in the project stays, and what somebody
+    took away there stays away: only tags that the last copy gave, as that record says, go with the source's. Images
+    that only the project has stay as they are. `told` hears how many are done.
     """
     counts = Counts()
-    tag_ids = _tags(about, service, project, counts)
+    target = _target(about, service, project, counts)
     there = _by_origin(service.images(project))
 
     def bring(item: Item) -> Callable[[Counts], None]:
-        if unknown := [tag for tag in item.record.tags if tag not in tag_ids]:
-            raise Refused(f"the tag {unknown[0]!r} is new since the copying began: do it again")
-        wanted = frozenset(tag_ids[tag] for tag in item.record.tags)
+        check_tags(item.record, target.tag_ids)
         known = there.get(item.record.source) or there.get(item.record.id)
-        if known is not None:
-            return _same_tags(service, project, known, wanted)
-        return _added(service, project, item, wanted)
+        try:
+            return _added(target, item) if known is None else _followed(target, known, item)
+        except Denied:
+            raise
+        except (Refused, NotFound) as error:  # this image; the others may do
+            return partial(_refused, f"{plain(item.place)}: {error}" if item.place else str(error))
+        except SettingsError as error:  # its file, which it names
+            return partial(_refused, str(error))
 
     for done, count in enumerate(in_turn(items, bring), 1):
         count(counts)
         told(done)
     return counts
+
+
+def check_tags(record: Record, known: Container[str]) -> None:
+    """Raises Refused for a tag that was made after the tags were listed."""
+    for tag in record.tags:
+        if tag not in known:
+            raise Refused(f"the tag {tag!r} is new since the copying began: do it again")
 
 
 def in_turn(given: Iterable[Given], make: Callable[[Given], Made], workers: int = WORKERS) -> Iterator[Made]:
@@ -98,16 +115,36 @@ def in_turn(given: Iterable[Given], make: Callable[[Given], Made], workers: int 
         pool.shutdown(cancel_futures=True)
 
 
-def _tags(about: About, service: CustomVision, project: str, counts: Counts) -> dict[str, str]:
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """The project to copy into; `origin` is the data set that is copied, `back` says that it came from this project."""
+
+    service: CustomVision
+    project: str
+    multilabel: bool
+    tag_ids: Mapping[str, str]
+    origin: str
+    back: bool
+
+    def ids(self, tags: Iterable[str]) -> frozenset[str]:
+        """The ids of those tags that the project has."""
+        return frozenset(self.tag_ids[tag] for tag in tags if tag in self.tag_ids)
+
+
+def _target(about: About, service: CustomVision, project: str, counts: Counts) -> _Target:
     there = service.about(project)
     if about.multilabel and not there.multilabel:
         raise Refused(f"project {there.name!r} takes one tag an image, these have more; copy into a multilabel project")
     ids = {tag.name: tag.id for tag in there.tags}
+    descriptions = {tag.name: tag.description for tag in there.tags}
     for tag in about.tags:
         if tag.name not in ids:
             ids[tag.name] = service.create_tag(project, tag)
             counts.tags += 1
-    return ids
+        elif tag.description and tag.description != descriptions[tag.name]:
+            counts.other_descriptions += 1
+    back = about.project == there.project
+    return _Target(service, project, there.multilabel, ids, about.project or about.name, back)
 
 
 def _by_origin(images: Iterable[Kept]) -> dict[str, Kept]:
@@ -118,21 +155,27 @@ def _by_origin(images: Iterable[Kept]) -> dict[str, Kept]:
     return found
 
 
-def _added(service: CustomVision, project: str, item: Item, wanted: frozenset[str]) -> Callable[[Counts], None]:
+def _added(target: _Target, item: Item) -> Callable[[Counts], None]:
+    """Uploaded; as one that is there, where the service says that it has it."""
+    image = item.read()
+    record: Record = replace(item.record, id=image_id(image))
+    wanted = target.ids(record.tags)
     try:
-        image = item.read()
-        record: Record = replace(item.record, id=image_id(image))
-        _, whole = service.add(project, record, image, sorted(wanted))
-    except Denied:
-        raise
-    except Refused as error:  # this image; the others may do
-        return partial(_refused, f"{plain(item.place)}: {error}" if item.place else str(error))
-    except SettingsError as error:  # its file, which it names
-        return partial(_refused, str(error))
+        copied = Copied(target.origin, frozenset(record.tags))
+        added = target.service.add(target.project, record, image, sorted(wanted), copied)
+    except Refused as error:
+        if error.kind != "ErrorTagLimitExceed" or len(wanted) != 1:
+            raise
+        # with its one tag it is one too many: so it is there with another, and without one its id is told
+        added = target.service.add(target.project, Record(), image, ())
+    if not added.new:
+        known = target.service.images_by_ids(target.project, [added.id])
+        if known:
+            return _followed(target, known[0], replace(item, record=record))
 
     def count(counts: Counts) -> None:
         counts.added += 1
-        counts.shortened += not whole
+        counts.shortened += not added.whole
 
     return count
 
@@ -142,14 +185,51 @@ def _refused(reason: str, counts: Counts) -> None:
     counts.reasons = (*counts.reasons, reason)[:5]
 
 
-def _same_tags(service: CustomVision, project: str, known: Kept, wanted: frozenset[str]) -> Callable[[Counts], None]:
-    if surplus := known.tag_ids - wanted:
-        service.untag(project, known.id, sorted(surplus))
-    if missing := wanted - known.tag_ids:
-        service.tag(project, [(known.id, tag) for tag in sorted(missing)])
+def _followed(target: _Target, known: Kept, item: Item) -> Callable[[Counts], None]:
+    """One that is there follows what changed at the source since the last copy; then that is written down."""
+    wanted, last = target.ids(item.record.tags), copied_in(known.metadata)
+    given = target.ids(last.tags) if last.origin == target.origin else frozenset[str]()
+    old = given
+    if target.back and given != wanted:
+        old |= target.ids(item.before)  # what somebody took away in the folder
+    gone, new = (old - wanted) & known.tag_ids, wanted - known.tag_ids - given
+    if not target.multilabel and known.tag_ids - gone:
+        new = frozenset()
+    if gone:
+        target.service.untag(target.project, known.id, sorted(gone))
+    over = target.service.tag(target.project, [(known.id, tag) for tag in sorted(new)])
+    new -= {tag for _, tag in over}
+    ours = (given | new) & wanted
+    copied = Copied(target.origin, frozenset(tag for tag in item.record.tags if target.tag_ids[tag] in ours))
+    record = _joined(known, item.record)
+    pairs, whole = packed(record, copied)
+    untouched = target.back and not gone and not new  # it is where it came from
+    if not untouched and not pairs.items() <= known.metadata.items():
+        whole = target.service.describe(target.project, known.id, record, copied) and whole
+    others = item.record.metadata.items() - record.metadata.items()
 
     def count(counts: Counts) -> None:
         counts.already += 1
-        counts.retagged += bool(surplus or missing)
+        counts.retagged += bool(gone or new)
+        counts.shortened += not whole
+        counts.other_tags += (known.tag_ids - gone) | new != wanted
+        counts.other_words += bool(others)
 
     return count
+
+
+def _joined(known: Kept, record: Record) -> Record:
+    """What the source tells of the image, and what only the project does; pairs of metadata as they are there."""
+    written = unpacked(known.metadata, Record())
+    labels = {label.tag: label for label in known.record.labels if label.by}
+    labels |= {label.tag: label for label in record.labels if label.at or label.by}
+    return Record(
+        record.id or written.id,
+        tuple(labels.values()),
+        record.source or written.source,
+        record.created or written.created,
+        {
+            **written.metadata,
+            **{name: value for name, value in record.metadata.items() if name not in written.metadata},
+        },
+    )

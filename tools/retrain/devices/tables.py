@@ -66,15 +66,20 @@ def show_comparison(comparison: Comparison) -> None:
         both = edge.answered and cloud.answered
         table.add_row(f"{word}, ms", _ms(edge, one), _ms(cloud, other), f"{other / one:.1f} x" if both else "-")
     console.print(table)
-    if not comparison.different:
+    if comparison.different:
+        table = Table(f"{len(comparison.different)} differ", "edge", "cloud", "apart")
+        for pair in comparison.different:
+            style = "yellow" if pair.edge.tag != pair.cloud.tag else None
+            words = (pair.image, _answered(pair.edge), _answered(pair.cloud), f"{pair.apart:.3f}")
+            table.add_row(*map(_text, words), style=style)
+        console.print(table)
+    elif not comparison.trouble:
         console.print(f"the answers are the same; no probability is over {comparison.tolerance:g} apart")
-        return
-    table = Table(f"{len(comparison.different)} differ", "edge", "cloud", "apart")
-    for pair in comparison.different:
-        style = "yellow" if pair.edge.tag != pair.cloud.tag else None
-        words = (pair.image, _answered(pair.edge), _answered(pair.cloud), f"{pair.apart:.3f}")
-        table.add_row(*map(_text, words), style=style)
-    console.print(table)
+    if comparison.unanswered:
+        table = Table(f"{len(comparison.unanswered)} refused by both", "edge", "cloud")
+        for pair in comparison.unanswered:
+            table.add_row(*map(_text, (pair.image, pair.edge.refusal, pair.cloud.refusal)))
+        console.print(table)
 
 
 def _ms(latency: Latency, seconds: float) -> str:

@@ -55,14 +55,14 @@ class Paired:
     images: int
 
     @property
-    def p(self) -> float:
-        """The chance of so uneven a split, either way, if neither were better (exact test of McNemar, two-sided)."""
-        return min(1.0, 2 * at_most(min(self.gained, self.lost), self.gained + self.lost))
+    def changed(self) -> int:
+        """The images that one model alone got right."""
+        return self.gained + self.lost
 
     @property
-    def p_worse(self) -> float:
-        """The chance of losing so many of the images that changed, if the candidate were as good (one-sided)."""
-        return at_most(self.gained, self.gained + self.lost)
+    def p(self) -> float:
+        """The chance of so uneven a split, either way, if neither were better (exact test of McNemar, two-sided)."""
+        return min(1.0, 2 * at_most(min(self.gained, self.lost), self.changed))
 
     @property
     def difference(self) -> float:

@@ -33,16 +33,18 @@ class Rule:
         return (
             (
                 f"worse: of the images that one model alone got right, the active one got more, {beyond}; or so it is "
-                f"within one tag, and the candidate finds at least {self.tag_loss:.0%} less of it, however good it is "
-                "over all."
+                f"within one tag (the {self.chance:.0%} divided by the number of tags of which {self.tag_loss:.0%} "
+                f"changed), and the candidate finds at least {self.tag_loss:.0%} less of it, however good it is over "
+                "all. A tag that it does not know any more needs no test."
             ),
             (
                 f"not enough data: fewer than {self.min_images} images, or fewer than {self.min_per_tag} of a tag that "
                 "either model knows."
             ),
             (
-                f"better: of the images that one model alone got right, the candidate got more, {beyond}. Where it may "
-                f"have lost {self.tag_loss:.0%} of a tag, and the images are too few to tell, that is not enough data."
+                f"better: of the images that one model alone got right, the candidate got more, {beyond}. A tag that "
+                f"lost {self.tag_loss:.0%}, and has too few images to tell, is named; and that is not enough data "
+                "where chance is expected to make fewer than one of the tags look so bad."
             ),
             "same: anything else.",
         )
@@ -190,28 +192,34 @@ def judge(
 def decide(
     paired: Paired, by_tag: dict[str, Paired], candidate_tags: Sequence[str], rule: Rule
 ) -> tuple[str, list[str]]:
-    """The verdict and why, in sentences."""
-    lost = [tag for tag, one in by_tag.items() if -one.difference >= rule.tag_loss and one.p_worse < rule.chance]
+    """The verdict and why, in sentences.
+
+    Of equally good models, at most `rule.chance` are `worse` by accident: half over all, and half at all tags together.
+    At most half of it are `better`. Only a tag of which enough images changed can be found worse: so these alone share.
+    """
+    could = [one for one in by_tag.values() if one.changed and one.changed / one.images >= rule.tag_loss]
+    losers = {tag: one for tag, one in by_tag.items() if one.lost > one.gained and -one.difference >= rule.tag_loss}
+    gone = losers.keys() - set(candidate_tags)
+    lost = [tag for tag, one in losers.items() if tag in gone or one.p < rule.chance / len(could)]
     worse = paired.lost > paired.gained and paired.p < rule.chance
+    split = _split(paired)
     if worse or lost:
-        overall = [f"{_split(paired)}: more than chance explains."] if worse else []
-        return WORSE, overall + [_lost(tag, by_tag[tag], gone=tag not in candidate_tags) for tag in lost]
+        overall = [f"{split}: more than chance explains."] if worse else []
+        return WORSE, overall + [_lost(tag, by_tag[tag], gone=tag in gone) for tag in lost]
     if paired.images < rule.min_images:
         return NOT_ENOUGH, [f"There are {paired.images} images to judge on, and {rule.min_images} are needed."]
     if few := [tag for tag, one in by_tag.items() if one.images < rule.min_per_tag]:
         counts = ", ".join(f"{tag} has {by_tag[tag].images}" for tag in few)
         return NOT_ENOUGH, [f"Each tag needs {rule.min_per_tag} images in the holdout: {counts}."]
-    doubts = [
-        f"It may have become worse at {tag} ({_split(one)}): too few images to tell."
-        for tag, one in by_tag.items()
-        if -one.difference >= rule.tag_loss and one.lost - one.gained > 1
-    ]
-    split = _split(paired)
+    doubts = [f"It may be worse at {_counted(losers)}: too few images to tell."] if losers else []
     if paired.gained > paired.lost and paired.p < rule.chance:
+        if heavy := [tag for tag, one in losers.items() if one.p * len(could) < 1]:
+            label = f"Chance is not expected to make any tag look as bad as {', '.join(heavy)}: label more there."
+            return NOT_ENOUGH, [f"Over all tags it is better: {split}.", *doubts, label]
         if doubts:
-            return NOT_ENOUGH, [f"Over all tags it is better: {split}.", *doubts]
-        return BETTER, [f"{split}: more than chance explains, and no tag pays for it."]
-    if paired.gained + paired.lost:
+            return BETTER, [f"{split}: more than chance explains.", *doubts]
+        return BETTER, [f"{split}: more than chance explains, and no tag lost {rule.tag_loss:.0%} of its images."]
+    if paired.changed:
         return SAME, [f"{split}: chance explains that.", *doubts]
     return SAME, ["Both models are right about the very same images."]
 
@@ -242,6 +250,10 @@ def _flips(answered: Sequence[Answered]) -> list[Flip]:
 
 def _split(one: Paired) -> str:
     return f"{one.gained} of {one.images} images only the candidate got right, {one.lost} only the active model"
+
+
+def _counted(tags: dict[str, Paired]) -> str:
+    return ", ".join(f"{tag} ({one.gained} gained and {one.lost} lost of {one.images})" for tag, one in tags.items())
 
 
 def _lost(tag: str, one: Paired, *, gone: bool) -> str:

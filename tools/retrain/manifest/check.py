@@ -9,6 +9,7 @@ from retrain.manifest.deployed import deployed
 from retrain.manifest.fill import variables
 from retrain.manifest.finding import Finding, Place, without_repeats
 from retrain.manifest.schema import MANIFEST
+from retrain.manifest.told import told
 from retrain.manifest.volumes import volumes
 
 
@@ -23,6 +24,7 @@ def _all(manifest: object, *, laptop: bool) -> Iterator[Finding]:
         yield Finding(place, f"still holds the variable {name}: render the template again with it set")
     found = deployed(manifest)
     yield from wiring.routes(found)
+    yield from wiring.untaken(found)
     yield from wiring.order(found)
     yield from volumes(found)
     yield from containers.containers(found)
@@ -30,3 +32,4 @@ def _all(manifest: object, *, laptop: bool) -> Iterator[Finding]:
     yield from microsofts.images(found)
     yield from microsofts.blobs(found, laptop=laptop)
     yield from wiring.limits(found)
+    yield from told(found)

@@ -113,7 +113,10 @@ def render_command(
 @laptop_option
 @json_option
 def check_command(file: Path, laptop: bool, as_json: bool) -> None:
-    """All that is wrong with FILE, a rendered manifest: its schema, routes, images, ports, volumes, limits and order.
+    """What is wrong with FILE, a rendered manifest: its schema, routes, images, ports, volumes, limits and order.
+
+    So is what our modules would refuse of their variables and desired properties. Whether keys, addresses and the model
+    are right, only the device tells.
 
     \b
     Example:

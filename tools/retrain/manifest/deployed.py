@@ -28,6 +28,7 @@ class Module:
     image: str
     order: int | None
     status: str
+    restart: str
     env: Mapping[str, str]
     options: Mapping[str, Any]
     wrong: tuple[Finding, ...] = ()
@@ -41,6 +42,11 @@ class Module:
     def options_place(self) -> Place:
         """Where the create options stand."""
         return self.place / "settings" / "createOptions"
+
+    @property
+    def image_name(self) -> str:
+        """Its image's name, without registry, tag and digest."""
+        return self.image.rpartition("/")[2].partition(":")[0].partition("@")[0]
 
     @property
     def is_microsofts(self) -> bool:
@@ -97,6 +103,7 @@ def _module(name: str, spec: Mapping[str, Any], place: Place, *, is_system: bool
         image=_text(settings.get("image")),
         order=order if isinstance(order, int) else None,
         status=_text(spec.get("status")),
+        restart=_text(spec.get("restartPolicy")),
         env={key: _text(_object(entry).get("value")) for key, entry in _object(spec.get("env")).items()},
         options=options,
         wrong=wrong,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from retrain.manifest.deployed import Deployed, Module
+from retrain.manifest.deployed import Deployed
 from retrain.manifest.finding import Finding
 
 SPOOL = "/spool"
@@ -14,11 +14,11 @@ FOLDERS = {"ripeloop-classifier": (SPOOL, "/models", "/state"), "ripeloop-sample
 
 def volumes(found: Deployed) -> Iterator[Finding]:
     """Folders that have no volume, and a classifier and a sampler that do not share one spool."""
-    ours = {module.name: module for module in found.modules if _name(module) in FOLDERS and not module.wrong}
+    ours = {module.name: module for module in found.modules if module.image_name in FOLDERS and not module.wrong}
     sources: dict[str, str] = {}
     for name, module in ours.items():
         mounted = {target: source for source, target in module.binds}
-        for folder in FOLDERS[_name(module)]:
+        for folder in FOLDERS[module.image_name]:
             if folder not in mounted:
                 yield Finding(
                     module.options_place, f"{name} has no volume at {folder}: what is there goes with the container"
@@ -44,7 +44,3 @@ def _hub(found: Deployed) -> Iterator[Finding]:
             hub.options_place,
             "edgeHub has no volume at its StorageFolder: messages that wait for a network go with the container",
         )
-
-
-def _name(module: Module) -> str:
-    return module.image.rpartition("/")[2].partition(":")[0]

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 from manifests.limits import check, check_size
-from manifests.routes import UPSTREAM, Route, parse
+from manifests.routes import UPSTREAM, Route, endpoint, parse, segments
 from retrain.manifest.deployed import HUB_PLACE, Deployed, Module, place_of
 from retrain.manifest.finding import Finding
 from ripeloop.errors import Refused, SettingsError
 
+UNCERTAIN, SUMMARY = "uncertain", "summary"
+SENDS = {"ripeloop-classifier": (UNCERTAIN, SUMMARY), "ripeloop-sampler": (SUMMARY,)}
+"""By the image's name: the outputs a deployment is no good without."""
 LAST = 4_294_967_295  # edgeAgent's default
 
 
@@ -28,13 +32,34 @@ def routes(found: Deployed) -> Iterator[Finding]:
         yield from _started(found, route)
 
 
+def untaken(found: Deployed) -> Iterator[Finding]:
+    """What our modules send and no route takes where it belongs: images to a sampler, summaries to the cloud."""
+    samplers = [endpoint(one.name, UNCERTAIN).lower() for one in found.modules if one.image_name == "ripeloop-sampler"]
+    taking = list(_readable(found))
+    for module in found.modules:
+        for output in SENDS.get(module.image_name, ()):
+            path = f"/messages/modules/{module.name}/outputs/{output}"
+            sinks = {route.endpoint.lower() for route in taking if segments(path)[: len(route.source)] == route.source}
+            if output == SUMMARY and UPSTREAM not in sinks:
+                lost = "its counters never reach the cloud; send it INTO $upstream"
+            elif output == UNCERTAIN and samplers and not sinks & set(samplers):
+                lost = "the sampler finds its images only when it looks by itself, late; send it to its input uncertain"
+            else:
+                continue
+            yield Finding(HUB_PLACE / "routes", f"no route takes {path}: {lost}", serious=False)
+
+
 def order(found: Deployed) -> Iterator[Finding]:
-    """Modules that start before what they need."""
+    """Modules that start before what they need, or that stay away once they end."""
     hub = found.module("edgeHub")
     if hub is None:
         return
     hubs = _order(hub)
     for module in found.modules:
+        if module.restart == "never":
+            yield Finding(
+                module.place, f"{module.name} stays away once it ends (restartPolicy never): say always", serious=False
+            )
         if module.is_system:
             continue
         if _order(module) < hubs:
@@ -57,6 +82,12 @@ def limits(found: Deployed) -> Iterator[Finding]:
             yield Finding(place_of(name), f"{name} is no module of this deployment: nobody would read this")
         for key in _nulls(desired):
             yield Finding(place_of(name) / key, "is null: a twin cannot hold that; leave it out")
+
+
+def _readable(found: Deployed) -> Iterator[Route]:
+    for name, spec in found.routes.items():
+        with suppress(SettingsError):
+            yield parse(name, spec)
 
 
 def _modules_of(route: Route) -> Iterator[tuple[str, str]]:

@@ -118,7 +118,7 @@ def row(twin: Twin, sha256: str | None = None) -> Row:
 
 
 def stands(desired: Mapping[str, Any], reported: Mapping[str, Any]) -> tuple[str, str]:
-    """The state of what a twin's `model` wants, and why it is not active yet."""
+    """The state of what a twin's `model` wants, and the reason why it is not active, or a remark though it is."""
     answers = bool(reported.get("sha256")) and reported.get("sha256") == desired.get("sha256")
     return _stands(str(desired.get("version") or ""), reported, answers)
 
@@ -128,7 +128,7 @@ def _stands(wanted: str, reported: Mapping[str, Any], answers: bool) -> tuple[st
     state, reason = str(reported.get("state") or ""), str(reported.get("reason") or "")
     if not wanted or reported.get("wanted") != wanted or (state == ACTIVE and not answers):
         return SILENT, ""
-    return state, "" if state == ACTIVE else reason
+    return state, reason
 
 
 def _model(section: Mapping[str, Any]) -> Mapping[str, Any]:

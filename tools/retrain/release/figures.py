@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from classifier.rollout.watch import Figures, Rules, worse
+from classifier.rollout.watch import Figures
 from retrain.devices.fleet import Fleet, Twin
 from ripeloop.errors import NotFound, Offline, Refused
 
@@ -15,7 +15,10 @@ AT_ONCE = 5
 SECONDS = 10
 
 Counted = Mapping[str, Mapping[str, Any]]
-"""By device: images answered, refused and flagged since the start of its process, and the policy that flagged them."""
+"""By device since the start of its process: images answered, those its model failed on, those flagged, by which policy.
+
+What a device refused for another reason is not the model's doing: a broken image, a wrong key.
+"""
 
 
 async def ask(fleet: Fleet, twins: Iterable[Twin], module: str) -> dict[str, dict[str, Any]]:
@@ -35,28 +38,27 @@ async def ask(fleet: Fleet, twins: Iterable[Twin], module: str) -> dict[str, dic
     return {device: found for device, task in answers.items() if (found := task.result()) is not None}
 
 
-def verdict(before: Counted, since: Counted, now: Counted, rules: Rules = Rules()) -> str:
-    """Why what answered between `since` and `now` is worse than what did `before`; empty where nothing says so.
+def compared(before: Counted, since: Counted, now: Counted) -> tuple[Figures, Figures]:
+    """The figures of what answered `before`, and of what answered between `since` and `now`.
 
-    Only devices that told all three are compared, and what they flag only where one policy flagged it.
+    Of devices that told all three alone, and of what they flag only where one policy flagged it.
     """
     old, new = Figures(), Figures()
     for device in sorted(before.keys() & since.keys() & now.keys()):
         fair = before[device]["policy"] == now[device]["policy"]
         old = _added(old, before[device], {}, fair=fair)
         new = _added(new, now[device], since[device], fair=fair)
-    return worse(old, new, rules) or ""
+    return old, new
 
 
 def _added(figures: Figures, now: Mapping[str, Any], since: Mapping[str, Any], *, fair: bool) -> Figures:
     """`figures` and what one device counted; after a restart it counts from nothing."""
-    again = now["answered"] < since.get("answered", 0) or now["refused"] < since.get("refused", 0)
-    answered, refused, flagged = (
-        now[name] - (0 if again else since.get(name, 0)) for name in ("answered", "refused", "flagged")
-    )
+    names = ("answered", "failed", "flagged")
+    again = any(now.get(name, 0) < since.get(name, 0) for name in names)
+    answered, failed, flagged = (now.get(name, 0) - (0 if again else since.get(name, 0)) for name in names)
     return Figures(
         figures.answered + answered,
-        figures.failed + refused,
+        figures.failed + failed,
         figures.judged + (answered if fair else 0),
         figures.flagged + (flagged if fair else 0),
     )
@@ -67,7 +69,7 @@ def _counters(status: Any) -> dict[str, Any] | None:
     try:
         return {
             "answered": int(status["answered"]),
-            "refused": int(status["refused"]),
+            "failed": int(status.get("failed", 0)),  # older modules do not tell them apart
             "flagged": sum(int(count) for count in status["flagged"].values()),
             "policy": status.get("sampling"),
         }

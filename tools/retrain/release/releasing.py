@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from classifier.rollout.watch import Figures, unjudged, worse
 from retrain.devices.fleet import PAGE, Fleet, Twin
 from retrain.release import figures, journal
 from retrain.release.board import ACTIVE, BAD, SILENT, Board, Row, row
@@ -42,6 +43,7 @@ class Released:
     sha256: str
     outcome: str
     reason: str = ""
+    """Why it ended so; of one that is released, what its watch had too few images to compare."""
     unchanged: bool = False
     """Whether it was released before, and nothing had to be done."""
     places: tuple[Board, ...] = ()
@@ -82,6 +84,7 @@ async def release(
         steps.append(_Release(fleet, Journal(store), offered, plan.then, replace(plan, watch=0.0), seen, first))
     await _check_all(steps)
     boards: list[Board] = []
+    remarks: list[str] = []
     unchanged = True
     for step in steps:
         ended = await step.run()
@@ -92,7 +95,8 @@ async def release(
                 await other.take_back(ended.reason)
         if ended.outcome != RELEASED:
             return Released(offered.version, offered.sha256, ended.outcome, ended.reason, places=tuple(boards))
-    return Released(offered.version, offered.sha256, RELEASED, "", unchanged, tuple(boards))
+        remarks += [ended.reason] if ended.reason else []
+    return Released(offered.version, offered.sha256, RELEASED, "; ".join(remarks), unchanged, tuple(boards))
 
 
 async def _check_all(steps: list[_Release]) -> None:
@@ -266,10 +270,14 @@ class _Release:
         watched = (utc_now() - answers["at"]).total_seconds()
         if watched < plan.watch or board.share(board.counts.get(ACTIVE, 0)) < self._enough(board):
             return None
-        if plan.watch and (worse := await self._worse(attempt, answers, twins)):
-            return _Step(UNDONE, board, worse)
+        remark = ""
+        if plan.watch:
+            old, new = await self._compared(attempt, answers, twins)
+            if reason := worse(old, new):
+                return _Step(UNDONE, board, f"watched in {name_of(self._place)}: {reason}")
+            remark = unjudged(old, new)
         await self._notes.note(attempt, DONE, board.to_json())
-        return _Step(RELEASED, board)
+        return _Step(RELEASED, board, remark and f"{name_of(self._place)}: {remark}")
 
     def _is_bad(self, board: Board) -> bool:
         return bool(board.troubles) and board.share(len(board.troubles)) > self._plan.bad_share
@@ -287,11 +295,10 @@ class _Release:
             known = await self._notes.note(attempt, ANSWERS, about, anew=known is not None)
         return dict(known) | {"at": _moment(known) or utc_now()}
 
-    async def _worse(self, attempt: Attempt, answers: dict[str, Any], twins: list[Twin]) -> str:
+    async def _compared(self, attempt: Attempt, answers: dict[str, Any], twins: list[Twin]) -> tuple[Figures, Figures]:
         before = await self._notes.told(attempt, BEFORE) or {}
         now = await figures.ask(self._fleet, twins, self._plan.module)
-        verdict = figures.verdict(before, answers.get("counted") or {}, now)
-        return f"watched in {name_of(self._place)}: {verdict}" if verdict else ""
+        return figures.compared(before, answers.get("counted") or {}, now)
 
     async def _undo(self, attempt: Attempt, twins: list[Twin], reason: str) -> _Step:
         """Written down first, here and before: a kill in between is finished by the next run."""

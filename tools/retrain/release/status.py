@@ -38,7 +38,9 @@ async def fleet_rows(fleet: Fleet, ring: Ring, module: str = CLASSIFIER) -> list
     show_envvar=True,
     help="One IoT Edge device: ask its modules for all their settings and counters.",
 )
-@click.option("--ring", default=ALL, envvar="RIPELOOP_RING", show_envvar=True, help="Only the devices of this ring.")
+@click.option(  # not RIPELOOP_RING: where releases go must not hide the devices that have failed elsewhere
+    "--ring", default=ALL, envvar="RIPELOOP_STATUS_RING", show_envvar=True, help="Only the devices of this ring."
+)
 @click.option(
     "--ring-condition",
     multiple=True,

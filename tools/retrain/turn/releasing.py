@@ -135,7 +135,8 @@ async def release_package(
     if done.outcome == WAITING:
         raise Unfinished(f"{done.reason}: run it again to wait on, or end this turn with --give-up")
     outcome = RELEASED if done.ok else UNDONE
-    why = done.reason or f"{done.version} answers on the devices"
+    answers = [f"{done.version} answers on the devices"] if done.ok else []
+    why = "; ".join([*answers, *filter(None, [done.reason])])
     return Done(done.to_json(), why, outcome, why)
 
 

@@ -131,6 +131,24 @@ def listed(fields_: Mapping[str, Any], name: str) -> list[Any]:
     return value
 
 
+def object_(fields_: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """An object in a body; empty where it is missing or null. Raises Problem."""
+    value = fields_.get(name) or {}
+    if not isinstance(value, dict):
+        raise Problem("BadRequestInvalid", f"{name} is not an object")
+    return value
+
+
+def flags(fields_: Mapping[str, Any], name: str) -> dict[str, bool] | None:
+    """An object of yes and no in a body; None where it is missing or null. Raises Problem."""
+    if fields_.get(name) is None:
+        return None
+    found = object_(fields_, name)
+    if not all(isinstance(one, bool) for one in found.values()):
+        raise Problem("BadRequestInvalid", f"{name} is not an object of true and false")
+    return {_whole(key, name): one for key, one in found.items()}
+
+
 def objects(fields_: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     """A list of objects in a body. Raises Problem."""
     found = listed(fields_, name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import math
 from datetime import datetime
 from typing import Any
 
@@ -113,15 +115,15 @@ class _Predictions:
         project, iteration = asked.id_in(request, "projectId"), _iteration(request)
         async with self._parts.bodies.of(request) as body:
             token = asked.fields(body)
-        take = _take(token)
+        take, after = _take(token), _after(token)
         wanted = suggestions.Wanted(
             tags=asked.ids_of(token, "tagIds"),
             threshold=asked.share(token.get("threshold"), "threshold", 0.0),
             sort=asked.string(token, "sortBy") or "UncertaintyDescending",
-            skip=_continuation(token),
+            after=(after[0], asked.an_id(after[1], "continuation")) if after else None,
             take=take,
         )
-        found, more = await work(self._parts.suggestions.find, project, iteration, wanted)
+        found, following = await work(self._parts.suggestions.find, project, iteration, wanted)
         shaped = self._parts.shapes(request)
         return answer(
             {
@@ -129,7 +131,7 @@ class _Predictions:
                     "tagIds": list(wanted.tags),
                     "threshold": wanted.threshold,
                     "session": iteration,
-                    "continuation": str(wanted.skip + take) if more else "",
+                    "continuation": _continuation(following),
                     "maxCount": take,
                     "sortBy": wanted.sort,
                 },
@@ -185,7 +187,7 @@ def _iteration(request: web.Request) -> str:
 
 
 def _query(token: dict[str, Any]) -> Query:
-    session = asked.string(token, "session")
+    session, after = asked.string(token, "session"), _after(token)
     tags = [
         Between(
             asked.an_id(one.get("id"), "tags"),
@@ -203,7 +205,7 @@ def _query(token: dict[str, Any]) -> Query:
         application=asked.string(token, "application"),
         order=asked.string(token, "orderBy") or "Newest",
         session=_digits(session, "session") if session else None,
-        skip=_continuation(token),
+        after=(after[0], _digits(after[1], "continuation")) if after else None,
         take=_take(token),
     )
 
@@ -212,7 +214,7 @@ def _token(query: Query, found: Found) -> dict[str, Any]:
     """What to ask for the next page with."""
     return {
         "session": str(found.session),
-        "continuation": "" if found.next is None else str(found.next),
+        "continuation": _continuation(found.next),
         "maxCount": query.take,
         "orderBy": query.order,
         "tags": [{"id": one.tag, "minThreshold": one.least, "maxThreshold": one.most} for one in query.tags],
@@ -232,15 +234,34 @@ def _take(token: dict[str, Any]) -> int:
     return most
 
 
-def _continuation(token: dict[str, Any]) -> int:
+def _continuation(place: tuple[float, object] | None) -> str:
+    """Words that stand for a place in a list; none at its end."""
+    return "" if place is None else base64.urlsafe_b64encode(f"{place[0]!r} {place[1]}".encode()).decode()
+
+
+def _after(token: dict[str, Any]) -> tuple[float, str] | None:
+    """The place that such words stand for. Raises Problem."""
     value = asked.string(token, "continuation")
-    return _digits(value, "continuation") if value else 0
+    if not value:
+        return None
+    try:
+        uncertainty, which = base64.urlsafe_b64decode(value).decode("ascii").split(" ")
+        place = (float(uncertainty), which)
+    except ValueError:
+        raise _not_ours("continuation") from None
+    if not math.isfinite(place[0]):
+        raise _not_ours("continuation")
+    return place
 
 
 def _digits(value: str, name: str) -> int:
     if not value.isascii() or not value.isdigit() or len(value) > 15:
-        raise Problem("BadRequestPredictionInvalidQueryParameters", f"{name}: give back what the last answer said")
+        raise _not_ours(name)
     return int(value)
+
+
+def _not_ours(name: str) -> Problem:
+    return Problem("BadRequestPredictionInvalidQueryParameters", f"{name}: give back what the last answer said")
 
 
 def _moment(token: dict[str, Any], name: str) -> str | None:

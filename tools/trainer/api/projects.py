@@ -163,9 +163,8 @@ def _domain_in(value: str | None) -> str | None:
 
 
 def _project_in(fields: dict[str, Any]) -> Wanted:
-    settings = fields.get("settings") or {}
-    if not isinstance(settings, dict):
-        raise Problem("BadRequestInvalid", "settings is not an object")
+    settings = asked.object_(fields, "settings")
+    processing = asked.object_(settings, "imageProcessingSettings")
     platforms = asked.listed(settings, "targetExportPlatforms") if "targetExportPlatforms" in settings else None
     return Wanted(
         name=asked.string(fields, "name"),
@@ -173,4 +172,5 @@ def _project_in(fields: dict[str, Any]) -> Wanted:
         domain=_domain_in(asked.string(settings, "domainId")),
         kind=asked.string(settings, "classificationType"),
         platforms=None if platforms is None else tuple(str(one) for one in platforms),
+        augmentation=asked.flags(processing, "augmentationMethods"),
     )

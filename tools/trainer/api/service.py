@@ -47,7 +47,7 @@ async def refusals(request: web.Request, handler: Handler) -> web.StreamResponse
         told: GatewayProblem | Problem = problem
     except ConnectionError:
         raise  # nobody is there to be told
-    except (Busy, TimeoutError, web.HTTPNotFound, web.HTTPMethodNotAllowed) as error:
+    except (Busy, MemoryError, TimeoutError, web.HTTPNotFound, web.HTTPMethodNotAllowed) as error:
         told = _by_the_gateway(error)
     except (BadImage, web.HTTPRequestEntityTooLarge, OSError) as error:
         told = _by_the_service(error)
@@ -60,6 +60,8 @@ async def refusals(request: web.Request, handler: Handler) -> web.StreamResponse
 def _by_the_gateway(error: Exception) -> GatewayProblem | Problem:
     if isinstance(error, Busy):
         return GatewayProblem(429, str(error), retry_after=1)
+    if isinstance(error, MemoryError):
+        return GatewayProblem(429, "there is no memory for this now: send it again in a moment", retry_after=1)
     if isinstance(error, TimeoutError):
         return GatewayProblem(408, "the request did not arrive in time: send it again")
     return GatewayProblem(404, "Resource not found")

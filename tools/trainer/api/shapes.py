@@ -68,6 +68,8 @@ class Shapes:
             "drModeEnabled": False,
             "status": project.status,
         }
+        if project.augmentation is not None:
+            shape["settings"]["imageProcessingSettings"] = {"augmentationMethods": dict(project.augmentation)}
         if project.thumbnail:
             shape["thumbnailUri"] = self._image_link(project.id, project.thumbnail, "thumbnail")
         return shape

@@ -74,13 +74,17 @@ def of_all(evaluation: Evaluation, threshold: float) -> Figure:
 
 
 def average_precision(probabilities: Matrix, truth: Truth) -> float:
-    """The area under precision over recall, without interpolation; 0 where no image is so."""
+    """The area under precision over recall, without interpolation; 0 where no image is so.
+
+    Images with the same probability count together, so that their order says nothing.
+    """
     if not truth.any():
         return 0.0
     order = np.argsort(-probabilities, kind="stable")
-    right = truth[order]
+    right, falling = truth[order], -probabilities[order]
     precision = np.cumsum(right) / np.arange(1, len(right) + 1)
-    return float(precision[right].mean())
+    last_alike = np.searchsorted(falling, falling, side="right") - 1
+    return float(precision[last_alike][right].mean())
 
 
 def uncertainty(probabilities: Sequence[float], *, multilabel: bool) -> float:

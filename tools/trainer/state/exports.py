@@ -197,6 +197,7 @@ class Copies:
             source.domain,
             source.kind,
             source.platforms,
+            source.augmentation,
         )
         made = self._projects.create(wanted, status="Importing")
         try:

@@ -22,7 +22,14 @@ KEPT = timedelta(days=30)
 MAX_RESULTS = 256
 USUAL_RESULTS = 50
 MAX_TAGS = 2
-ORDERS = {"Newest": "seq DESC", "Oldest": "seq", "Suggested": "uncertainty DESC, seq DESC"}
+# the order, and what comes after a place in it
+ORDERS = {
+    "Newest": ("seq DESC", "seq < ?"),
+    "Oldest": ("seq", "seq > ?"),
+    "Suggested": ("uncertainty DESC, seq DESC", "(uncertainty, seq) < (?, ?)"),
+}
+Place = tuple[float, int]
+"""Where a list of predictions has come to: an uncertainty, and a prediction's number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +59,8 @@ class Between:
 class Query:
     """Which stored predictions are wanted; all conditions together. Raises Problem.
 
-    `session` is the newest prediction of the first page, so that newer ones move nothing.
+    `session` is the newest prediction of the first page, so that newer ones move nothing. `after` is where the last
+    page ended: nothing is counted off, so predictions that were deleted since move nothing either.
     """
 
     tags: tuple[Between, ...] = ()
@@ -62,7 +70,7 @@ class Query:
     application: str | None = None
     order: str = "Newest"
     session: int | None = None
-    skip: int = 0
+    after: Place | None = None
     take: int = USUAL_RESULTS
 
     def __post_init__(self) -> None:
@@ -76,11 +84,11 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A page of stored predictions; `next` is how many to skip for the next one, None at the end."""
+    """A page of stored predictions; `next` is where the next one begins, None at the end."""
 
     answers: list[Answered]
     session: int
-    next: int | None
+    next: Place | None
 
 
 def answered(iteration: Iteration, scores: Sequence[Score], application: str = "") -> Answered:
@@ -163,17 +171,22 @@ class Predictions:
             if value is not None:
                 where.append(column)
                 values.append(value)
+        order, beyond = ORDERS[query.order]
+        if query.after:
+            where.append(beyond)
+            values += query.after if query.order == "Suggested" else query.after[1:]
         with self._store.look() as now:
             get_project(now, project)
             newest = now.row("SELECT max(seq) AS n FROM predictions WHERE project = ?", [project])
             session = query.session if query.session is not None else int((newest and newest["n"]) or 0)
             rows = now.rows(
                 f"SELECT * FROM predictions WHERE {' AND '.join(where)} AND seq <= ? "  # noqa: S608 - marks alone
-                f"ORDER BY {ORDERS[query.order]} LIMIT ? OFFSET ?",
-                [*values, session, query.take + 1, query.skip],
+                f"ORDER BY {order} LIMIT ?",
+                [*values, session, query.take + 1],
             )
-        more = len(rows) > query.take
-        return Found([_answered(row) for row in rows[: query.take]], session, query.skip + query.take if more else None)
+        page = rows[: query.take]
+        following = (page[-1]["uncertainty"], page[-1]["seq"]) if len(rows) > query.take else None
+        return Found([_answered(row) for row in page], session, following)
 
     def image(self, project: str, id_: str) -> bytes | None:
         """The image of a stored prediction; None where there is none by that id."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -17,11 +18,15 @@ MULTICLASS, MULTILABEL = "Multiclass", "Multilabel"
 MAX_PROJECTS = 100
 MAX_NAME = 256  # characters
 MAX_DESCRIPTION = 2048
+MAX_METHODS = 50  # of augmentation
 
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A project; `kind` is Multiclass or Multilabel, `thumbnail` an image's id."""
+    """A project; `kind` is Multiclass or Multilabel, `thumbnail` an image's id.
+
+    `augmentation` is kept for whoever asks for it: trainings here choose their own views of an image.
+    """
 
     id: str
     name: str
@@ -34,6 +39,7 @@ class Project:
     status: str
     negative: bool = False
     thumbnail: str | None = None
+    augmentation: Mapping[str, bool] | None = None
 
     @property
     def multilabel(self) -> bool:
@@ -50,6 +56,7 @@ class Wanted:
     domain: str | None = None
     kind: str | None = None
     platforms: tuple[str, ...] | None = None
+    augmentation: Mapping[str, bool] | None = None
 
     def __post_init__(self) -> None:
         if self.name is not None and (not self.name.strip() or len(self.name) > MAX_NAME):
@@ -62,6 +69,8 @@ class Wanted:
             raise Problem(
                 "BadRequestProjectUnknownClassification", f"{self.kind}: a project is {MULTICLASS} or {MULTILABEL}"
             )
+        if len(methods := self.augmentation or {}) > MAX_METHODS or any(len(name) > MAX_NAME for name in methods):
+            raise Problem("BadRequestInvalid", f"augmentationMethods: at most {MAX_METHODS}, with short names")
         for platform in self.platforms or ():
             if platform not in domains.PLATFORMS:
                 raise Problem(
@@ -88,7 +97,7 @@ class Projects:
                 raise Problem("BadRequestExceedProjectLimit", f"there are {MAX_PROJECTS} projects: delete one first")
             with unique("BadRequestProjectNameNotUnique", f"there is a project {wanted.name!r}: choose another name"):
                 change.run(
-                    "INSERT INTO projects VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
+                    "INSERT INTO projects VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?)",
                     [
                         id_,
                         wanted.name,
@@ -99,6 +108,7 @@ class Projects:
                         now,
                         now,
                         status,
+                        _stored(wanted.augmentation),
                     ],
                 )
             return get_project(change, id_)
@@ -120,16 +130,18 @@ class Projects:
             if kind == MULTICLASS != before.kind:
                 _check_one_tag_each(change, id_)
             platforms = before.platforms if wanted.platforms is None else wanted.platforms
+            augmentation = before.augmentation if wanted.augmentation is None else wanted.augmentation
             with unique("BadRequestProjectNameNotUnique", f"there is a project {wanted.name!r}: choose another name"):
                 change.run(
-                    "UPDATE projects SET name = ?, description = ?, domain = ?, kind = ?, platforms = ?, modified = ? "
-                    "WHERE id = ?",
+                    "UPDATE projects SET name = ?, description = ?, domain = ?, kind = ?, platforms = ?, "
+                    "augmentation = ?, modified = ? WHERE id = ?",
                     [
                         wanted.name or before.name,
                         before.description if wanted.description is None else wanted.description,
                         wanted.domain or before.domain,
                         kind,
                         json.dumps(platforms),
+                        _stored(augmentation),
                         now_text(),
                         id_,
                     ],
@@ -208,6 +220,10 @@ def _check_one_tag_each(change: Transaction, id_: str) -> None:
         raise Problem("BadRequestImageTags", f"image {row['image']} has several tags: leave one, then change the type")
 
 
+def _stored(augmentation: Mapping[str, bool] | None) -> str | None:
+    return None if augmentation is None else json.dumps(augmentation)
+
+
 def _project(row: Row) -> Project:
     return Project(
         id=row["id"],
@@ -221,4 +237,5 @@ def _project(row: Row) -> Project:
         status=row["status"],
         negative=bool(row["negative"]),
         thumbnail=row["thumbnail"],
+        augmentation=json.loads(row["augmentation"]) if row["augmentation"] else None,
     )

@@ -226,8 +226,12 @@ def _exports_that_take_time(db: Database) -> None:
     db.execute("ALTER TABLE exports ADD COLUMN why TEXT")
 
 
+def _settings_that_are_kept(db: Database) -> None:
+    db.execute("ALTER TABLE projects ADD COLUMN augmentation TEXT")
+
+
 # a schema is changed by a new step at the end; a step that ran anywhere is never edited
-_STEPS = (_first_schema, _exports_that_take_time)
+_STEPS = (_first_schema, _exports_that_take_time, _settings_that_are_kept)
 _migrations = Migrations("trainer")
 for _step in _STEPS:
     _migrations()(_step)

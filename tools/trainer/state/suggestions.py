@@ -14,7 +14,10 @@ from trainer.state.iterations import Iteration, Iterations, get_iteration
 from trainer.state.predictions import Answered, answered
 from trainer.state.store import Store, marks
 
-SORTS = {"UncertaintyAscending": "ASC", "UncertaintyDescending": "DESC"}
+# the direction, and what comes after an image in it
+SORTS = {"UncertaintyAscending": ("ASC", ">"), "UncertaintyDescending": ("DESC", "<")}
+Place = tuple[float, str]
+"""Where a list of suggestions has come to: an uncertainty, and the id of an image."""
 _UNTAGGED = """
     FROM suggestions s JOIN images ON images.id = s.image
     WHERE s.iteration = ? AND images.deleted = 0 AND NOT EXISTS (SELECT 1 FROM image_tags WHERE image = s.image)
@@ -27,12 +30,15 @@ _LIKELY = """
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which suggestions: one of `tags` at `threshold` or more (no tags: all). Raises Problem."""
+    """Which suggestions: one of `tags` at `threshold` or more (no tags: all), those that come `after`. Raises Problem.
+
+    Nothing is counted off: images that were tagged since the last page are in the list no more.
+    """
 
     tags: tuple[str, ...] = ()
     threshold: float = 0.0
     sort: str = "UncertaintyDescending"
-    skip: int = 0
+    after: Place | None = None
     take: int = 50
 
     def __post_init__(self) -> None:
@@ -71,13 +77,15 @@ class Suggestions:
             answers.append(answer)
         return answers
 
-    def find(self, project: str, iteration: str, wanted: Wanted) -> tuple[list[tuple[Answered, Image]], bool]:
-        """A page of suggestions for untagged images, with their images, and whether there are more. Raises Problem."""
+    def find(self, project: str, iteration: str, wanted: Wanted) -> tuple[list[tuple[Answered, Image]], Place | None]:
+        """A page of suggestions for untagged images, with their images, and where more follow. Raises Problem."""
         found = self._iterations.get(project, iteration)
         likely, values = _likely(wanted.tags, wanted.threshold)
+        direction, beyond = SORTS[wanted.sort]
+        rest = f"AND (s.uncertainty, s.image) {beyond} (?, ?)" if wanted.after else ""
         rows = self._store.rows(
-            f"SELECT s.* {_UNTAGGED} {likely} ORDER BY s.uncertainty {SORTS[wanted.sort]}, s.image LIMIT ? OFFSET ?",
-            [iteration, *values, wanted.take + 1, wanted.skip],
+            f"SELECT s.* {_UNTAGGED} {likely} {rest} ORDER BY s.uncertainty {direction}, s.image {direction} LIMIT ?",
+            [iteration, *values, *(wanted.after or ()), wanted.take + 1],
         )
         page = rows[: wanted.take]
         answers = self._known(found, [row["image"] for row in page])
@@ -86,7 +94,7 @@ class Suggestions:
         )
         by_id = {image.id: image for image in images}
         together = [(answers[row["image"]], by_id[row["image"]]) for row in page if row["image"] in by_id]
-        return together, len(rows) > wanted.take
+        return together, (page[-1]["uncertainty"], page[-1]["image"]) if len(rows) > wanted.take else None
 
     def count(self, project: str, iteration: str, tags: Sequence[str], threshold: float) -> dict[str, int]:
         """For each tag, of how many untagged images it is suggested. Raises Problem."""

@@ -38,8 +38,9 @@ class Order:
 class TrainPolicy:
     """What makes a training worth it. Raises SettingsError.
 
-    `min_new` labels since the last one and `min_tagged` images of each tag; `min_hours` between two; in 30 days at
-    most `most_trainings` and `most_hours` of advanced budget. The default hours let a daily job begin a bit earlier.
+    `min_new` labels since the last one and `min_tagged` images of each tag; `min_hours` between two, failed ones
+    included; in 30 days at most `most_trainings` and `most_hours` of advanced budget. The default hours let a daily job
+    begin a bit earlier.
     """
 
     min_new: int = 20
@@ -122,11 +123,13 @@ def _few_images(facts: Facts, policy: TrainPolicy) -> str:
 
 
 def _too_soon(facts: Facts, policy: TrainPolicy, now: datetime) -> str:
-    last = max((one.created for one in facts.iterations if one.completed), default=None)
-    if last is None or now - last >= timedelta(hours=policy.min_hours):
+    """One that failed counts, too: it costs the same. One under way does not: whoever asks waits for it."""
+    last = max((one for one in facts.iterations if not one.running), key=lambda one: one.created, default=None)
+    if last is None or now - last.created >= timedelta(hours=policy.min_hours):
         return ""
-    hours = max(0.0, (now - last).total_seconds() / 3600)
-    return f"the last training began {hours:.1f} hours ago, {policy.min_hours:g} wanted between two"
+    hours = max(0.0, (now - last.created).total_seconds() / 3600)
+    failed = " and failed" if last.failed else ""
+    return f"the last training began {hours:.1f} hours ago{failed}, {policy.min_hours:g} wanted between two"
 
 
 def _too_dear(facts: Facts, policy: TrainPolicy, order: Order, now: datetime) -> str:
