@@ -2,38 +2,28 @@
 
 from __future__ import annotations
 
-import random
 import re
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from azure.cognitiveservices.vision.customvision.training import CustomVisionTrainingClient, models
 from msrest.authentication import ApiKeyCredentials
-from msrest.exceptions import ClientException
 
 from retrain.data.dataset import About, Copied, Label, Record, Tag, packed, unpacked
 from retrain.iteration import ExportState, Iteration
-from retrain.unreached import why_unreached
-from ripeloop.errors import Denied, NotFound, Offline, Refused, SettingsError
-
-Answer = TypeVar("Answer")
+from retrain.trying import Trying, bare
+from ripeloop.errors import Refused, SettingsError
 
 PAGE = 256
 PAIRS = 128  # image and tag, at once
-TRIES = 6
-LONGEST_WAIT = 60.0
-PATIENCE = 300.0  # seconds of waiting that a busy service asked for, beside the tries
 READ_SECONDS = 60
 MAX_IMAGE_BYTES = 8 * 1024 * 1024  # the service takes 6 MB
 
-_BUSY = (429, 500, 502, 503, 504)
-_NO_KEY = (401, 403)
 _ADDRESS = re.compile(r"https?://(\[[0-9a-f:.]+\]|[\w.-]+)(:\d+)?(/[\w./~%-]*)?", re.IGNORECASE)
 
 
@@ -91,8 +81,9 @@ class CustomVision:
         _check_endpoint(endpoint)
         credentials = ApiKeyCredentials(in_headers={"Training-key": key})
         self._client: Any = CustomVisionTrainingClient(endpoint.rstrip("/"), credentials)  # type: ignore[no-untyped-call]
-        self._client.config.retry_policy.retries = 0  # it is done in `_tried`
-        self._endpoint, self._sleep, self._before = endpoint.rstrip("/") + "/", sleep, before
+        self._client.config.retry_policy.retries = 0  # they are done by Trying
+        self._endpoint = endpoint.rstrip("/") + "/"
+        self._tried = Trying(self._endpoint, sleep, before)
 
     def close(self) -> None:
         """Close its connections."""
@@ -166,10 +157,10 @@ class CustomVision:
             with urllib.request.urlopen(where, timeout=READ_SECONDS) as answer:  # noqa: S310 - checked above
                 data: bytes = answer.read(MAX_IMAGE_BYTES + 1)
             if len(data) > MAX_IMAGE_BYTES:
-                raise Refused(f"the image at {_bare(where)} has more than {MAX_IMAGE_BYTES} bytes")
+                raise Refused(f"the image at {bare(where)} has more than {MAX_IMAGE_BYTES} bytes")
             return data
 
-        return self._tried(fetch, f"fetching {_bare(where)}")
+        return self._tried(fetch, f"fetching {bare(where)}")
 
     def add(
         self, project: str, record: Record, image: bytes, tag_ids: Sequence[str], copied: Copied | None = None
@@ -311,39 +302,6 @@ class CustomVision:
     def _call(self, call: Callable[..., Any], *values: Any, **named: Any) -> Any:
         return self._tried(lambda: call(*values, **named), call.__name__)
 
-    def _tried(self, call: Callable[[], Answer], doing: str, tries: int = TRIES) -> Answer:
-        """The client itself never repeats a POST, and hides what it repeats: so it is done here, for all alike.
-
-        A service that says how long to wait is not away: that counts as no try, up to PATIENCE.
-        """
-        kind, nth, waited = "", 1, 0.0
-        while nth <= tries:
-            self._before()
-            try:
-                return call()
-            except urllib.error.HTTPError as error:
-                code, reason, after = error.code, error.reason, error.headers.get("Retry-After")
-            except models.CustomVisionErrorException as error:
-                code, reason, after = (
-                    error.response.status_code,
-                    _reason(error),
-                    error.response.headers.get("Retry-After"),
-                )
-                kind = getattr(error.error, "code", None) or ""
-            except (ClientException, OSError) as error:
-                code, reason, after = 0, why_unreached(error), None
-            if code and code not in _BUSY:
-                raise _refusal(code, f"{doing}: {reason}", kind)
-            pause = _wait(nth, after)
-            if code == 429 and after and waited + pause <= PATIENCE:
-                waited += pause
-                self._sleep(pause)
-                continue
-            if nth < tries:
-                self._sleep(pause)
-            nth += 1
-        raise Offline(f"{_bare(self._endpoint)} does not answer ({doing}: {reason}); try again, it goes on from here")
-
 
 def _check_endpoint(endpoint: str) -> None:
     """The client makes a template of it, and would take it wrong or fail in ways that name nothing."""
@@ -365,21 +323,6 @@ def _taken(one: Any) -> Taken:
     return Taken(str(one.status), str(one.image.id) if one.image else "")
 
 
-def _refusal(code: int, words: str, kind: str) -> Refused | NotFound:
-    """`kind` is the service's own word for it."""
-    if code in _NO_KEY:
-        return Denied(f"{words}; check the key and the endpoint, they belong together", kind=kind)
-    if code == 404:
-        return NotFound(f"{words}; check the project's id", kind=kind)
-    return Refused(words, kind=kind)
-
-
-def _reason(error: models.CustomVisionErrorException) -> str:
-    """The code and the words, where the answer has them; the gateway before the service answers in another shape."""
-    code, words = getattr(error.error, "code", None), getattr(error.error, "message", None)
-    return f"{code}: {words}" if code else f"HTTP {error.response.status_code}"
-
-
 def _iteration(found: Any) -> Iteration:
     return Iteration(
         id=str(found.id),
@@ -395,16 +338,5 @@ def _iteration(found: Any) -> Iteration:
     )
 
 
-def _wait(nth: int, after: str | None) -> float:
-    asked = float(after) if after and after.isdecimal() else 2.0 ** (nth - 1)
-    return min(asked, LONGEST_WAIT) + random.random() / 2  # noqa: S311
-
-
 def _time(value: datetime | None) -> str:
     return value.astimezone(UTC).isoformat().replace("+00:00", "Z") if value else ""
-
-
-def _bare(address: str) -> str:
-    """Without the query, which may hold a signature."""
-    parts = urlsplit(address)
-    return f"{parts.scheme}://{parts.netloc}{parts.path}"
