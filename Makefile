@@ -45,7 +45,7 @@ lint: .venv/test ## formatting, style, types and layers
 pytest: .venv/test ## the tests
 	@$(RUN)/python tests/azurite.py
 	@sh tests/chromium.sh
-	$(RUN)/pytest -n 3 --dist loadfile
+	$(RUN)/pytest -n 2 --dist loadfile
 
 fuzz: .venv/test ## post damaged images and forms for about ten minutes
 	FUZZ_EXAMPLES=40000 FUZZ_LAST=.cache/fuzzed $(RUN)/pytest tests/test_fuzz.py -o timeout=0 -o faulthandler_timeout=0

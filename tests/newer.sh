@@ -10,7 +10,7 @@ for minor in 14 13 12; do
         echo "== Python 3.$minor"
         UV_PROJECT_ENVIRONMENT=".cache/python3.$minor" "$uv" sync --quiet --frozen --python "$python" \
             --all-extras --all-groups
-        ".cache/python3.$minor/bin/python" -m pytest -q -n 3 --dist loadfile -m "not slow" -p no:cacheprovider
+        ".cache/python3.$minor/bin/python" -m pytest -q -n 2 --dist loadfile -m "not slow" -p no:cacheprovider
         ".cache/python3.$minor/bin/python" -m pytest -q tests/test_loop_kills.py -p no:cacheprovider
         exit
     done

@@ -39,14 +39,16 @@ async def test_every_answer_has_its_key(label_server, browsers):
     desk = await browsers.desk(server)
     for key in ("n", "u", "j", "s"):
         await desk.press(key)
-    await desk.press("Shift+Digit1")
+    both = await desk.press("Shift+Digit1")
     await desk.page.keyboard.press("Shift+Digit2")
     assert await desk.page.locator(".tag.chosen").count() == 2
     await desk.page.keyboard.press("Enter")
-    await desk.press("t")
+    await desk.next_after(both)
+    named = await desk.press("t")
     await desk.page.fill("#naming-name", "stickered 2")
     await desk.page.keyboard.press("Enter")
     await desk.page.wait_for_selector("dialog:not([open])", state="attached")
+    await desk.next_after(named)
     await desk.press("4")  # the new tag has the next key
     await desk.sent()
     assert finals(await server.labels()) == {

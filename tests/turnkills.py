@@ -16,11 +16,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from retrain.customvision import CustomVision
 from retrain.devices.fleet import Fleet
 from retrain.release import Device
 from retrain.release import Plan as ReleasePlan
 from retrain.settings import Hub
+from retrain.trying import Trying
 from retrain.turn import steps
 from retrain.turn.outcome import Done
 from retrain.turn.state import State
@@ -78,7 +78,7 @@ def around(places: Places, cls: type, name: str, place: Callable[..., str]) -> N
 
 def watch(places: Places) -> None:
     """Every place where a turn changes something."""
-    around(places, CustomVision, "_tried", lambda _, doing, *__, **___: "" if doing.startswith(READ) else doing)
+    around(places, Trying, "__call__", lambda _, doing, *__, **___: "" if doing.startswith(READ) else doing)
     around(places, Fleet, "_ask", lambda verb, *_, **__: "" if verb == "GET" else f"{verb} at the hub")
     around(places, FolderBlobs, "_put", lambda name, *_: f"put {name.split('/')[0]} {name.split('/')[-1][-9:]}")
     around(places, FolderBlobs, "_mark", lambda *_: "mark")
