@@ -184,7 +184,7 @@ async def test_a_new_wish_stops_the_one_on_its_way(tmp_path: Path, first: Path, 
         await until(here.shelf.partial(slow["sha256"]).exists)
         here.want(quick)
         assert (await here.until("watching"))["version"] == "v3"
-        assert here.files() == {"rollout.json", f"{quick['sha256']}.zip"}
+        await until(lambda: here.files() == {"rollout.json", f"{quick['sha256']}.zip"})
 
 
 def grey(number: int) -> bytes:
@@ -204,7 +204,7 @@ async def test_a_model_that_is_worse_undoes_itself_and_is_not_tried_again(
         assert (undone["version"], undone["wanted"], undone["previous"]) == ("first", "v2", None)
         assert undone["reason"] == "it is unsure of 100% of the images, the model before it was of 0%" + NOT_AGAIN
         assert (await here.classifier.classify(picture())).model.version == "first"
-        assert here.files() == {"rollout.json"}
+        await until(lambda: here.files() == {"rollout.json"})
     async with site(tmp_path, first) as here:
         assert (await here.until("rolled_back"))["wanted"] == "v2"
         here.want(wanted | {"url": wanted["url"] + "&renewed=1"})
