@@ -73,6 +73,30 @@ async def test_one_key_keeps_a_label_or_takes_the_models_and_undo_brings_it_back
         await server.stop()
 
 
+async def test_nobody_decides_about_a_picture_that_never_came(tmp_path, browsers):
+    server = await doubted(tmp_path)
+    try:
+        desk = await browsers.desk(server, "Eva", "/mistakes")
+        await desk.page.route("**/image/**", lambda route: route.abort())
+        await desk.page.reload()
+        await desk.page.wait_for_selector(".doubt")
+        await desk.page.wait_for_selector("text=This image cannot be shown now")
+        before = await desk.page.inner_text("#facts")
+        for key in ("m", "k", "3", "n"):
+            await desk.page.keyboard.press(key)
+        assert await desk.page.inner_text("#facts") == before
+        assert await desk.page.inner_text("#unsent") == "0"
+        await desk.page.unroute("**/image/**")
+        await server.stop()
+        await desk.page.wait_for_selector("text=The server is away")
+        await server.start()
+        key = await desk.press("m")  # the picture came with the server
+        await desk.sent()
+        assert await said_of(server, (key,)) == [(("red",), REVIEW)]
+    finally:
+        await server.stop()
+
+
 async def test_the_pages_of_numbers_fit_a_telephone_and_break_no_rule_of_their_own(tmp_path, browsers):
     server = await doubted(tmp_path)
     try:

@@ -45,16 +45,16 @@ async def test_every_answer_has_its_key(label_server, browsers):
     await desk.page.keyboard.press("Enter")
     await desk.next_after(both)
     named = await desk.press("t")
-    await desk.page.fill("#naming-name", "stickered 2")
+    await desk.page.fill("#naming-name", " stickered  e\u0301")  # written as \u00e9
     await desk.page.keyboard.press("Enter")
     await desk.page.wait_for_selector("dialog:not([open])", state="attached")
     await desk.next_after(named)
     await desk.press("4")  # the new tag has the next key
     await desk.sent()
     assert finals(await server.labels()) == {
-        (NONE,): 1, (UNSURE,): 1, (JUNK,): 1, (TAG, "ripe", "unripe"): 1, (TAG, "stickered 2"): 2,
+        (NONE,): 1, (UNSURE,): 1, (JUNK,): 1, (TAG, "ripe", "unripe"): 1, (TAG, "stickered \u00e9"): 2,
     } or finals(await server.labels()) == {
-        (NONE,): 1, (UNSURE,): 1, (JUNK,): 1, (TAG, "unripe", "ripe"): 1, (TAG, "stickered 2"): 2,
+        (NONE,): 1, (UNSURE,): 1, (JUNK,): 1, (TAG, "unripe", "ripe"): 1, (TAG, "stickered \u00e9"): 2,
     }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from aiohttp import web
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from retrain.label.asking.asking import MAX_BODY
-from retrain.label.pages.shown import page
+from retrain.label.pages.shown import in_words, page
 from retrain.label.parts import Parts
 from retrain.label.routes import PAGES
 from retrain.label.security import Guard
@@ -72,7 +72,8 @@ class _Failures:
         if status == 503:
             kept["Retry-After"] = "5"
         if request.path.startswith(("/api/", "/image/", "/static/")):
-            return web.json_response({"error": word, "message": message}, status=status, headers=kept)
+            told = in_words(request, {"error": word, "message": message})
+            return web.json_response(told, status=status, headers=kept)
         response = page(request, self._parts, "error.html", {"status": status, "message": message}, status)
         response.headers.update(kept)
         return response

@@ -1,10 +1,12 @@
 """What the pages say, in every language there is: `languages/<code>.toml`, one table each.
 
-A key is `section.name`. A language is added with one more file of the same keys and a line in `LANGUAGES`.
+A key is `section.name`. A language is added with one more file of the same keys and a line in `LANGUAGES`. Refusals are
+raised and logged in English; the section `refusals` has each as it is raised, and in the others what people read.
 """
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,8 +16,18 @@ from importlib.resources import files
 LANGUAGES = {"en": "English", "nb": "Norsk", "nl": "Nederlands"}
 """Each language under its own name. The first is spoken to those whom none suits."""
 
+_ENGLISH = next(iter(LANGUAGES))
 _ALSO = {"no": "nb", "nn": "nb"}  # what else a browser calls a language that is near enough
-_SCRIPTS = "scripts."
+_SCRIPTS, _REFUSALS = "scripts.", "refusals."
+_LONGEST = 1000  # characters of a refusal whose words are looked for
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A text, and the language it is in."""
+
+    text: str
+    lang: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +35,22 @@ class Words:
     """The texts of one language, by key."""
 
     texts: Mapping[str, str]
+    lang: str
 
     def __call__(self, key: str, **values: object) -> str:
         """Plain text, with `values` in its places in braces. Raises KeyError for a key or a place that is unknown."""
         return self.texts[key].format_map(values) if values else self.texts[key]
+
+    def reason(self, reason: str) -> str:
+        """Why a device kept an image; its own word where that is a stranger."""
+        return self.texts.get(f"{_SCRIPTS}reason_{reason}", reason.replace("_", " "))
+
+    def told(self, refusal: str) -> Told:
+        """What was refused, in this language; as it is, in English, where the table does not have it."""
+        for key, pattern in _refusals() if len(refusal) <= _LONGEST else ():
+            if found := pattern.fullmatch(refusal):
+                return Told(self(key, **found.groupdict()), self.lang)
+        return Told(refusal, _ENGLISH)
 
     @property
     def scripts(self) -> dict[str, str]:
@@ -36,7 +60,7 @@ class Words:
 
 def translator(language: str) -> Words:
     """The texts of one of `LANGUAGES`."""
-    return Words(_table(language))
+    return Words(_table(language), language)
 
 
 def choose(cookie: str | None, accept_language: str) -> str:
@@ -45,6 +69,16 @@ def choose(cookie: str | None, accept_language: str) -> str:
         if wish and (known := _known(wish)):
             return known
     return next(iter(LANGUAGES))
+
+
+@cache
+def _refusals() -> tuple[tuple[str, re.Pattern[str]], ...]:
+    """Every refusal by its key, with a group for each of its places."""
+    texts = {key: text for key, text in _table(_ENGLISH).items() if key.startswith(_REFUSALS)}
+    return tuple(
+        (key, re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>.+)", re.escape(text)), re.DOTALL))
+        for key, text in texts.items()
+    )
 
 
 @cache

@@ -91,6 +91,16 @@ class Answers:
         """What became of what that person sent before, under the same id."""
         return await self._journal.found(person, id_)
 
+    async def look_up(self, key: str, blob: str) -> None:
+        """List a sample that no scan has met yet, where there is one. Raises Offline, Denied."""
+        async with self._lock(key):
+            try:
+                found = await self._blobs.head(blob)
+            except NotFound:
+                return
+            self._scan.wrote(key)
+            await self._cache.change(samples.put, [found], self._shares.overlap)
+
     async def delete(self, key: str, blob: str) -> None:
         """Remove a sample for good. Raises Offline, Refused."""
         async with self._lock(key):

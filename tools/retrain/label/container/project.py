@@ -21,7 +21,7 @@ NEGATIVE = "Negative"  # the type of the tag that means none of the others
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """The tags, in the order of their keys, and what none of them is called."""
+    """The project's tags, in the order of their keys, and what none of them is called."""
 
     tags: Sequence[str]
     negative: str
@@ -43,7 +43,7 @@ async def run(parts: Parts) -> None:
 
 
 def words_of(settings: Settings, stopped: threading.Event) -> Words:
-    """The tags the settings name, then the project's. Raises NotFound, Refused, Offline."""
+    """The project's tags. Raises NotFound, Refused, Offline."""
     service = CustomVision(settings.endpoint, settings.training_key, sleep=lambda seconds: _pause(stopped, seconds))
     try:
         about = service.about(find_project(service, settings.project))
@@ -51,7 +51,7 @@ def words_of(settings: Settings, stopped: threading.Event) -> Words:
         service.close()
     own = sorted((tag.name for tag in about.tags if tag.kind != NEGATIVE), key=str.casefold)
     negative = next((tag.name for tag in about.tags if tag.kind == NEGATIVE), settings.negative_tag)
-    return Words(tuple(dict.fromkeys((*settings.tags, *own))), negative)
+    return Words(tuple(own), negative)
 
 
 def _pause(stopped: threading.Event, seconds: float) -> None:

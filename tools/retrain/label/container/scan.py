@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 PART = 500  # rows compared in one go
 CHANGED = 20  # rows changed in one go: a person's key waits for that at most
 SPARED_SECONDS = 300.0  # a part of a listing is not older than that
+MOST_SOUGHT = 10_000
 SCANNED = "scanned"
 
 
@@ -46,11 +47,19 @@ class Scan:
         self._overlap, self._pause = overlap, pause
         self._wrote: dict[str, float] = {}
         self._again = asyncio.Event()
+        self._begun = self._ended = 0
+        self._sought: dict[str, int] = {}
         self.progress = Progress()
 
     def wrote(self, key: str) -> None:
         """A sample was changed by this server: what the cache has is newer than a listing that began before."""
         self._wrote[key] = time.monotonic()
+
+    def may_come(self, key: str) -> bool:
+        """Whether that sample may still be found: no scan that began after the first call for it has ended."""
+        if len(self._sought) > MOST_SOUGHT:
+            self._sought.clear()  # they wait a little longer
+        return self._ended < self._sought.setdefault(key, self._begun + 1)
 
     def again(self) -> None:
         """Scan now, not after the pause."""
@@ -80,6 +89,8 @@ class Scan:
         """Bring the cache up to date with the container; how many samples changed. Raises Offline, Refused."""
         before, after, changed, done = self.progress, "", 0, 0
         part = list[Blob]()
+        self._begun += 1
+        nth = self._begun
         self._forget_old()
         async for blob in self._blobs.list():
             part.append(blob)
@@ -92,6 +103,7 @@ class Scan:
         await self._cache.change(_ended, now)
         if before.why or not before.at:
             log.info("the container is listed: %d blobs", done + len(part))
+        self._ended = nth
         self.progress = Progress(False, done + len(part), now, "", await self._cache.ask(_newest_model))
         return changed
 

@@ -27,11 +27,13 @@ from retrain.label.asking.tags import COMMANDS
 from retrain.label.container import finding, samples
 from retrain.label.container.cache import Found, Look
 from retrain.label.container.filters import BROWSE_STATE, USEFUL, Filters
-from retrain.label.pages.shown import answer_json, asked_of, sample_json, set_visit
+from retrain.label.container.rows import key_of, row_of
+from retrain.label.pages.shown import answer_json, asked_of, in_words, sample_json, set_visit
 from retrain.label.parts import Parts
 from retrain.label.people import Person, admins_only, person_of
 from retrain.label.quality import standing
 from retrain.label.security import visit
+from ripeloop.blobname import Blob, is_name
 from ripeloop.errors import NotFound, Refused
 
 STATUS = {WRITTEN: 200, UNDONE: 200, NOTHING: 200, KEPT: 202, UNKNOWN: 404, TAKEN: 409, REFUSED: 422}
@@ -143,7 +145,8 @@ class _Api:
         """One answer."""
         person = person_of(request)
         status, told = await self._answered(await json_of(request), person)
-        return web.json_response(told | {"standing": await standing.of(self.parts, person)}, status=status)
+        told = in_words(request, told) | {"standing": await standing.of(self.parts, person)}
+        return web.json_response(told, status=status)
 
     async def answers(self, request: web.Request) -> web.Response:
         """Several, in order: those of a grid, or those that had to wait in the page."""
@@ -156,7 +159,7 @@ class _Api:
                 status, told = await self._answered(one if isinstance(one, dict) else {}, person)
             except Refused as error:
                 status, told = STATUS[REFUSED], {"outcome": REFUSED, "message": str(error)}
-            outcomes.append({"status": status} | told)
+            outcomes.append({"status": status} | in_words(request, told))
         return web.json_response({"outcomes": outcomes, "standing": await standing.of(self.parts, person)})
 
     async def undo(self, request: web.Request) -> web.Response:
@@ -212,8 +215,12 @@ class _Api:
         kind, tags = said_in(fields, person.name, self.parts.tags.negative)
         entry = await self.parts.answers.before(person.name, id_)
         if entry is None or entry.outcome == KEPT:
+            named = _named(fields, key)
             row = await self.parts.cache.ask(samples.by_key, key)
-            blob = row["blob"] if row else entry.blob if entry else ""
+            if row is None and entry is None and named:  # another server showed it: this one has not met it yet
+                await self.parts.answers.look_up(key, named)
+                row = await self.parts.cache.ask(samples.by_key, key)
+            blob = row["blob"] if row else entry.blob if entry else named
             if not blob:
                 return STATUS[UNKNOWN], self._unknown(id_, key)
             asked = asked_of(self.parts, person, key, fields.get("asked"))
@@ -241,8 +248,7 @@ class _Api:
         return told
 
     def _unknown(self, id_: str, key: str) -> Told:
-        later = not self.parts.scan.progress.at
-        return {"outcome": UNKNOWN, "id": id_, "key": key, "later": later}
+        return {"outcome": UNKNOWN, "id": id_, "key": key, "later": self.parts.scan.may_come(key)}
 
     async def _row(self, key: str) -> Found:
         row = await self.parts.cache.ask(samples.by_key, key)
@@ -253,6 +259,14 @@ class _Api:
 
 def _filters(query: Mapping[str, str], person: Person) -> Filters:
     return Filters.of(query, name=person.name, admin=person.admin)
+
+
+def _named(fields: Mapping[str, Any], key: str) -> str:
+    """The blob of the sample with that key, as the page was told it; empty where it does not say so."""
+    blob = fields.get("blob")
+    if not isinstance(blob, str) or not is_name(blob) or key_of(blob) != key:
+        return ""
+    return blob if row_of(Blob(blob, 0), 0.0) else ""
 
 
 def _browsed(filters: Filters, person: Person) -> Filters:

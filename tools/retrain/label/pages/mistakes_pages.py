@@ -58,7 +58,7 @@ class MistakesPages:
         many = number_in(request.query, "n", AT_ONCE, MOST_AT_ONCE)
         have = set(keys_of(request.query.get("have", "")))
         doubts = [one for one in await self._doubts.get() if one.doubt.id not in have]
-        rows, left = await self._parts.cache.ask(_still, doubts, self._parts.settings.negative_tag, many)
+        rows, left = await self._parts.cache.ask(_still, doubts, self._parts.tags.negative, many)
         person = person_of(request)
         shown = [
             _as_json(one) | {"sample": sample_json(row | {"asked": DOUBT}, self._parts, person, DECIDING)}
@@ -66,11 +66,11 @@ class MistakesPages:
         ]
         asker = self._parts.asker.asked if self._parts.asker else None
         newer = {"version": asker.version, "done": asker.done, "of": asker.of, "why": asker.why} if asker else None
-        told = {"mistakes": shown, "left": left, "newer": newer, "negative": self._parts.settings.negative_tag}
+        told = {"mistakes": shown, "left": left, "newer": newer, "negative": self._parts.tags.negative}
         return web.json_response(told)
 
     async def _doubted(self) -> Sequence[Doubted]:
-        asker, negative = self._parts.asker, self._parts.settings.negative_tag
+        asker, negative = self._parts.asker, self._parts.tags.negative
         images = await self._parts.cache.ask(suspects, negative)
         newer = await asyncio.to_thread(asker.said, [image.id for image in images]) if asker else {}
         return await asyncio.to_thread(doubted, images, newer, asker.version if asker else "")

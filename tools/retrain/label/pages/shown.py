@@ -98,7 +98,7 @@ def page(
     """A page, with what every page shows."""
     person = request[VISITOR].person if VISITOR in request else None
     csrf, cookie = visit(request, parts.people) if VISITOR in request else ("", "")
-    language = choose(request.cookies.get(LANGUAGE_COOKIE), request.headers.get("Accept-Language", ""))
+    language = language_of(request)
     context: dict[str, Any] = {
         "lang": language,
         "languages": LANGUAGES,
@@ -115,6 +115,18 @@ def page(
     if cookie:
         set_visit(request, response, parts, cookie)
     return response
+
+
+def language_of(request: web.Request) -> str:
+    """The language of who asks."""
+    return choose(request.cookies.get(LANGUAGE_COOKIE), request.headers.get("Accept-Language", ""))
+
+
+def in_words(request: web.Request, told: Told) -> Told:
+    """What a script is told, with a refusal's `message` in the language of who asks."""
+    if "message" not in told:
+        return told
+    return told | {"message": translator(language_of(request)).told(told["message"]).text}
 
 
 def set_visit(request: web.Request, response: web.Response, parts: Parts, cookie: str) -> None:

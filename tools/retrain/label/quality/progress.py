@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from retrain.label.container.cache import Look
 from retrain.label.container.rows import DISPUTED, OPEN
@@ -62,6 +62,11 @@ class Progress:
         return self.tagged + self.none
 
 
+def today(now: datetime) -> str:
+    """The day that every page calls today: that of UTC, so that all servers on one container count the same."""
+    return f"{now.astimezone(UTC):%Y-%m-%d}"
+
+
 def progress(look: Look, now: datetime, tags: Iterable[str] = ()) -> Progress:
     """How far it is; `tags` are listed even where no image has them."""
     states = Counter[str]()
@@ -104,7 +109,7 @@ def _today(look: Look, now: datetime) -> int:
             SELECT min(by) FROM answers
             UNION ALL SELECT (SELECT min(by) FROM answers WHERE by > name) FROM people WHERE name IS NOT NULL)
         SELECT sum((SELECT count(*) FROM answers WHERE by = name AND at >= ?)) n FROM people WHERE name IS NOT NULL"""
-    row = look.row(query, (f"{now:%Y-%m-%d}",))
+    row = look.row(query, (today(now),))
     return int(row["n"] or 0) if row else 0
 
 

@@ -12,6 +12,7 @@ from operator import itemgetter
 from retrain.label.container.cache import Found, Look
 from retrain.label.quality.agreement import Agreement, agreement
 from retrain.label.quality.labellers import Measured, Same, Steered, measured, seconds_each, steered, steered_by_person
+from retrain.label.quality.progress import today
 from retrain.labels import BLIND, KNOWN, NONE, SUGGESTED, TAG, Answer
 
 DAYS = 14
@@ -68,7 +69,7 @@ def names(look: Look) -> list[tuple[str, int]]:
 
 def days(look: Look, name: str, now: datetime, many: int = DAYS) -> tuple[tuple[str, int], ...]:
     """How many answers that person gave on each of the last days, today first."""
-    wanted = [f"{now - timedelta(days=back):%Y-%m-%d}" for back in range(many)]
+    wanted = [today(now - timedelta(days=back)) for back in range(many)]
     query = "SELECT substr(at, 1, 10) day, count(*) n FROM answers WHERE by = ? AND at >= ? GROUP BY day"
     counts = {row["day"]: row["n"] for row in look.rows(query, (name, wanted[-1]))}
     return tuple((day, counts.get(day, 0)) for day in wanted)

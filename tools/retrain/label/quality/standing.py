@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, time
 from typing import Any
 
 from retrain.label.container.cache import Look
@@ -10,14 +9,13 @@ from retrain.label.container.rows import OPEN
 from retrain.label.pages.shown import answer_json
 from retrain.label.parts import Parts
 from retrain.label.people import Person
-from ripeloop.prediction import format_time
+from retrain.label.quality.progress import today
 
 
 async def of(parts: Parts, person: Person) -> dict[str, Any]:
     """As that person is told it. What was kept and came too late is told until it was heard."""
     progress = parts.scan.progress
     counts = await parts.cache.ask(_counts)
-    since = format_time(began(parts.now()))
     late = await parts.journal.to_tell(person.name)
     return {
         "online": not (parts.answers.away or progress.why),
@@ -26,19 +24,13 @@ async def of(parts: Parts, person: Person) -> dict[str, Any]:
         "scan": {"running": progress.running, "done": progress.done, "at": progress.at},
         "samples": sum(counts.values()),
         "open": counts.get(OPEN, 0),
-        "today": await parts.journal.count_answers(person.name, since),
+        "today": await parts.journal.count_answers(person.name, today(parts.now())),
         "taken": [
             {"id": entry.id, "key": entry.key, "outcome": entry.outcome}
             | ({"theirs": answer_json(theirs, person)} if (theirs := (entry.result or {}).get("theirs")) else {})
             for entry in late
         ],
     }
-
-
-def began(now: datetime) -> datetime:
-    """When the day of the server's clock began, in UTC."""
-    local = now.astimezone()
-    return datetime.combine(local.date(), time.min, local.tzinfo).astimezone(UTC)
 
 
 def _counts(look: Look) -> dict[str, int]:

@@ -23,9 +23,6 @@ export function inWords(kind, tags) {
   return kind === "tag" ? tags.join(", ") : say(`kind_${kind}`);
 }
 
-/** Nobody has seen a picture so soon after it came: a second press within this was meant for the one before. */
-export const GLANCE_MS = 120;
-
 /** `work` has answer(kind, tags, pressedAt), command(name), and may have settled(detail), look(sample) and reached(). */
 export class Desk {
   tags = [];
@@ -296,19 +293,24 @@ export class Desk {
   async #named(event) {
     if (event.submitter?.value === "cancel") return;
     event.preventDefault();
-    const name = element("naming-name").value.trim().replace(/\s+/gu, " "); // as the server writes it
+    const name = oneForm(element("naming-name").value);
     if (!name) return;
     const trouble = await this.#addTag(name);
     element("naming-trouble").textContent = trouble;
     if (trouble || !element("naming").open) return;
     element("naming").close();
     this.#pressedAt = performance.now();
-    this.#answer("tag", [name]);
+    this.#answer("tag", [this.#offered(name) ?? name]);
+  }
+
+  // a tag as it is written on the samples; undefined where there is none
+  #offered(name) {
+    return this.tags.find((one) => oneForm(one.tag) === name)?.tag;
   }
 
   // what is wrong, in words; nothing where it is there now
   async #addTag(tag) {
-    if (this.tags.some((one) => one.tag === tag)) return "";
+    if (this.#offered(tag)) return "";
     try {
       const { status, fields } = await post("/api/tags", { tag });
       if (status !== 200) return fields.message ?? say("refused", { why: status });
@@ -319,6 +321,11 @@ export class Desk {
       return say("needs_server");
     }
   }
+}
+
+// as the server writes what somebody typed
+function oneForm(tag) {
+  return tag.trim().replace(/\s+/gu, " ").normalize("NFC");
 }
 
 function helpRow({ tag, key }) {

@@ -1,10 +1,11 @@
 // Many at once: images that look alike, labelled with one key; the odd ones are taken out first. What does not look like
 // the first one stands apart, and is picked by nobody but the person.
 
-import { Desk, element, GLANCE_MS, inWords } from "./desk.js";
+import { Desk, element, inWords } from "./desk.js";
 import { meantElsewhere } from "./keys.js";
 import { announce } from "./notices.js";
 import { post } from "./server.js";
+import { GLANCE_MS } from "./sheet.js";
 import { percent, say } from "./words.js";
 
 const FEWEST = 6;
@@ -52,8 +53,8 @@ function answer(kind, tags, pressedAt) {
   const ms = Math.round((performance.now() - shownAt) / picked.length);
   const what = inWords(kind, tags);
   const done = picked.map((tile) => {
-    const { key, asked, seen } = tile.sample;
-    return { tile, id: desk.outbox.answer({ key, kind, tags, asked, seen, mode: "grid", ms }) };
+    const { key, blob, asked, seen } = tile.sample;
+    return { tile, id: desk.outbox.answer({ key, blob, kind, tags, asked, seen, mode: "grid", ms }) };
   });
   leave(done, `${what} × ${done.length}`);
   announce(say("labelled_many", { what, n: done.length }));

@@ -1,11 +1,11 @@
 // One image at a time. The next ones are fetched and decoded ahead, so that a press shows the next at once.
 
-import { Desk, element, GLANCE_MS, inWords } from "./desk.js";
+import { Desk, element, inWords } from "./desk.js";
 import { announce, note } from "./notices.js";
 import { Away, post, SignedOut } from "./server.js";
 import { Sheet, widthFor } from "./sheet.js";
 import { View } from "./view.js";
-import { percent, say } from "./words.js";
+import { percent, reasonInWords, say } from "./words.js";
 
 const KEPT = 40; // answers that can be undone
 const KEPT_DECODED = 8; // of those, with the picture still at hand
@@ -26,29 +26,20 @@ const view = new View(element("pane"), element("frames"), { swiped, zoomed });
 
 function answer(kind, tags, pressedAt) {
   const began = performance.now();
-  const hindrance = hinders(kind, pressedAt);
+  const hindrance = current ? current.hinders(kind, pressedAt - shownAt) : "nothing_here";
   if (hindrance) {
     announce(say(hindrance));
     return false;
   }
-  const { key, asked, seen } = current.sample;
+  const { key, blob, asked, seen } = current.sample;
   const ms = Math.round(began - shownAt);
-  const id = desk.outbox.answer({ key, kind, tags, asked, seen, mode: current.mode, ms });
+  const id = desk.outbox.answer({ key, blob, kind, tags, asked, seen, mode: current.mode, ms });
   if (desk.left) desk.left -= 1;
   const what = inWords(kind, tags);
   leave({ sheet: current, id, what });
   announce(say("labelled", { what }));
   measure(began);
   return true;
-}
-
-// nobody answers for what they have not seen
-function hinders(kind, pressedAt) {
-  if (!current) return "nothing_here";
-  if (current.state === "loading") return "still_loading";
-  if (current.state === "broken") return "no_picture";
-  if (pressedAt - shownAt < GLANCE_MS) return "too_quick";
-  return current.sample.broken && kind === "tag" ? "damaged" : "";
 }
 
 function command(name) {
@@ -172,7 +163,7 @@ function facts(sample) {
   const own = navigator.languages.find((one) => one.startsWith(language)) ?? language; // with the country's ways
   const format = new Intl.DateTimeFormat(own, { dateStyle: "medium", timeStyle: "short" });
   const taken = Date.parse(sample.capturedAt);
-  const reason = sample.reason.replaceAll("_", " ");
+  const reason = reasonInWords(sample.reason);
   return [sample.device, sample.camera, Number.isNaN(taken) ? "" : format.format(taken), reason]
     .filter(Boolean)
     .join(" · ");

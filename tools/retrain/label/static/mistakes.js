@@ -1,6 +1,6 @@
 // Labels that a model doubts, one after the other: k keeps the label, m takes the model's, a tag's key says another.
 
-import { Desk, element, GLANCE_MS, inWords } from "./desk.js";
+import { Desk, element, inWords } from "./desk.js";
 import { meantElsewhere } from "./keys.js";
 import { announce } from "./notices.js";
 import { Sheet, widthFor } from "./sheet.js";
@@ -24,7 +24,7 @@ let left = 0;
 let newer = null;
 let negative = "";
 
-const desk = new Desk({ answer, command, settled, reached: ask });
+const desk = new Desk({ answer, command, settled, reached });
 const view = new View(element("pane"), element("frames"), { swiped: (way) => (way === "left" ? skip() : undo()), zoomed });
 
 // before the desk's own keys: here k and m always mean these two
@@ -35,18 +35,15 @@ document.addEventListener("keydown", (event) => {
   command(wish);
 }, { capture: true });
 
-function answer(kind, tags) {
-  if (!current || current.state === "loading") {
-    announce(say(current ? "still_loading" : "nothing_here"));
+function answer(kind, tags, pressedAt) {
+  const hindrance = current ? current.hinders(kind, pressedAt - shownAt) : "nothing_here";
+  if (hindrance) {
+    announce(say(hindrance));
     return false;
   }
-  if (performance.now() - shownAt < GLANCE_MS) {
-    announce(say("too_quick"));
-    return false;
-  }
-  const { key, asked, seen } = current.sample;
+  const { key, blob, asked, seen } = current.sample;
   const ms = Math.round(performance.now() - shownAt);
-  const id = desk.outbox.answer({ key, kind, tags, asked, seen, mode: "review", ms });
+  const id = desk.outbox.answer({ key, blob, kind, tags, asked, seen, mode: "review", ms });
   const what = inWords(kind, tags);
   leave({ sheet: current, id, what });
   announce(say("labelled", { what }));
@@ -55,7 +52,7 @@ function answer(kind, tags) {
 
 function command(name) {
   if (name === "keep" || name === "take") {
-    if (current) answer(...answerFor(name === "keep" ? current.doubt.label : current.doubt.says));
+    if (current) answer(...answerFor(name === "keep" ? current.doubt.label : current.doubt.says), performance.now());
   } else if (name === "skip") skip();
   else if (name === "undo") undo();
   else if (name === "zoom") view.toggle();
@@ -126,7 +123,7 @@ function show() {
 function showCalm() {
   desk.idle(!current);
   let why = "";
-  if (!current) why = say(asking ? "loading" : "mistakes_done");
+  if (!current) why = say(desk.whyNothing(asking, "mistakes_done"));
   else if (current.state === "loading") why = say("loading");
   else if (current.state === "broken") why = say("no_picture");
   else if (current.sample.broken) why = say("damaged");
@@ -166,6 +163,11 @@ function line(who, what, key, wish, does) {
 
 function text(kind, className, textContent) {
   return Object.assign(document.createElement(kind), { className, textContent });
+}
+
+function reached() {
+  for (const sheet of [current, ...ahead]) if (sheet?.state === "broken") sheet.load(element("frames"), width);
+  ask();
 }
 
 async function ask() {

@@ -1,18 +1,25 @@
 // What was answered and has not arrived yet. Every entry is in the browser's storage before the next image is shown, so
-// that a closed tab or a lost network loses no key press. The server takes an id once, however often it is sent.
+// that a closed tab or a lost network loses no key press. Any page of the same person sends it. The server takes
+// an id once, however often it is sent: of two tabs one may not have seen yet what the other has sent.
 
 import { Away, post, SignedOut } from "./server.js";
 
 const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 10000;
 const MOST_AT_ONCE = 50;
+const MARK = "ripeloop-outbox"; // gone where somebody emptied the storage
 
 /** The server does not know the image yet, for it is still listing the container: ask again, in the same order. */
 class NotListed extends Away {}
 
+/** How many answers and the like of `person` this browser has not sent. */
+export function unsentOf(person) {
+  return waiting(prefixOf(person), localStorage).length;
+}
+
 /** Events: `changed`; `away` and `back`; `out` (signed out); `settled` with {entry, status, fields}, once an entry. */
 export class Outbox extends EventTarget {
-  #entries = [];
+  #entries = []; // those that are `stored` are as the storage has them, also of other tabs
   #running = false;
   #away = false;
   #pause = FIRST_PAUSE_MS;
@@ -22,13 +29,10 @@ export class Outbox extends EventTarget {
   /** What `person` has not sent yet; another person's entries stay for when that person is back. */
   constructor(person, storage = localStorage) {
     super();
-    this.prefix = `ripeloop/${encodeURIComponent(person)}/`; // a name may have a / of its own
+    this.prefix = prefixOf(person);
     this.storage = storage;
-    const mine = (name) => name.startsWith(this.prefix) && !name.slice(this.prefix.length).includes("/");
-    for (const place of Object.keys(storage).filter(mine).sort()) {
-      const entry = parsed(storage.getItem(place));
-      if (entry) this.#entries.push({ ...entry, place });
-    }
+    this.#look();
+    addEventListener("storage", (event) => this.#elsewhere(event));
     addEventListener("online", () => this.hurry());
     document.addEventListener("visibilitychange", () => document.hidden || this.hurry());
     this.#run();
@@ -68,16 +72,21 @@ export class Outbox extends EventTarget {
     const id = newId();
     const order = `${Date.now().toString(36).padStart(9, "0")}-${(this.#nth++).toString(36).padStart(5, "0")}`;
     const entry = { what, body: { id, ...fields }, place: `${this.prefix}${order}-${id}` };
-    try {
-      this.storage.setItem(entry.place, JSON.stringify({ what, body: entry.body }));
-    } catch {
-      // the storage is full or closed: the page alone has it, so ask before it is closed
-      addEventListener("beforeunload", this.#stay);
-    }
+    this.#store(entry);
     this.#entries.push(entry);
     this.#tell("changed");
     this.#run();
     return id;
+  }
+
+  #store(entry) {
+    try {
+      this.storage.setItem(entry.place, JSON.stringify({ what: entry.what, body: entry.body }));
+      entry.stored = true;
+    } catch {
+      // the storage is full or closed: the page alone has it, so ask before it is closed
+      addEventListener("beforeunload", this.#stay);
+    }
   }
 
   async #run() {
@@ -86,7 +95,7 @@ export class Outbox extends EventTarget {
     try {
       while (this.#entries.length) {
         try {
-          await this.#send(this.#batch());
+          await alone(this.prefix, () => this.#sendSome());
           this.#pause = FIRST_PAUSE_MS;
           if (this.#away) this.#tell("back");
           this.#away = false;
@@ -103,6 +112,39 @@ export class Outbox extends EventTarget {
     } finally {
       this.#running = false;
     }
+  }
+
+  // another tab of the same person answered, or has sent something
+  #elsewhere({ key }) {
+    if (!key?.startsWith(this.prefix)) return;
+    this.#look();
+    this.#tell("changed");
+    this.#run();
+  }
+
+  // what other tabs left is this one's to send, what they have sent is gone
+  #look() {
+    if (this.storage.getItem(MARK) === null) this.#putBack();
+    const unstored = this.#entries.filter((entry) => !entry.stored);
+    const all = [...unstored, ...waiting(this.prefix, this.storage)];
+    this.#entries = all.sort((one, other) => (one.place < other.place ? -1 : 1));
+  }
+
+  #putBack() {
+    for (const entry of this.#entries) {
+      entry.stored = false;
+      this.#store(entry);
+    }
+    try {
+      this.storage.setItem(MARK, "1");
+    } catch {
+      // full: the next look puts them back again
+    }
+  }
+
+  async #sendSome() {
+    this.#look();
+    if (this.#entries.length) await this.#send(this.#batch());
   }
 
   // answers at the front go together; all else alone, for the order matters
@@ -135,7 +177,7 @@ export class Outbox extends EventTarget {
   }
 
   #settle(entry, status, fields) {
-    this.#entries = this.#entries.filter((one) => one !== entry);
+    this.#entries = this.#entries.filter(({ place }) => place !== entry.place);
     this.storage.removeItem(entry.place);
     this.#tell("settled", { entry, status, fields });
     this.#tell("changed");
@@ -164,6 +206,21 @@ export class Outbox extends EventTarget {
 
 function isLater(status, fields) {
   return status === 404 && fields.later === true;
+}
+
+// while no other tab does; browsers offer it on https and on this computer alone
+function alone(name, work) {
+  return navigator.locks ? navigator.locks.request(name, work) : work();
+}
+
+function prefixOf(person) {
+  return `ripeloop/${encodeURIComponent(person)}/`; // a name may have a / of its own
+}
+
+function waiting(prefix, storage) {
+  const mine = (name) => name.startsWith(prefix) && !name.slice(prefix.length).includes("/");
+  const entries = Object.keys(storage).filter(mine).sort().map((place) => [place, parsed(storage.getItem(place))]);
+  return entries.filter(([, entry]) => entry).map(([place, entry]) => ({ ...entry, place, stored: true }));
 }
 
 // crypto.randomUUID is there on https alone; a factory's page may be plain http

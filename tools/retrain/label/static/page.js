@@ -1,4 +1,24 @@
-// On every page: choices that take effect at once.
+// On every page: choices that take effect at once, and answers that wait are sent.
+
+import { Outbox, unsentOf } from "./outbox.js";
+import { say } from "./words.js";
+
+const { person } = document.documentElement.dataset;
+if (person && !document.getElementById("unsent")) new Outbox(person).addEventListener("settled", tell); // else the desk's
+
+function tell({ detail: { entry, status, fields } }) {
+  if (entry.what !== "answer" || status < 400) return;
+  const other = status === 404 ? say("gone") : say("refused", { why: fields.message ?? status });
+  const textContent = status === 409 ? say("taken_many", { n: 1 }) : other;
+  const told = Object.assign(document.createElement("p"), { className: "notice warn", textContent });
+  told.setAttribute("role", "status");
+  document.getElementById("main").prepend(told);
+}
+
+document.querySelector('form[action="/sign-out"]')?.addEventListener("submit", (event) => {
+  const unsent = unsentOf(person);
+  if (unsent && !confirm(say("sign_out_unsent", { unsent }))) event.preventDefault();
+});
 
 for (const field of document.querySelectorAll("[data-here]")) field.value = location.pathname + location.search;
 for (const choice of document.querySelectorAll("[data-submits]")) {

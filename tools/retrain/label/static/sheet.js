@@ -4,6 +4,9 @@ const WIDTHS = [640, 1024, 2048];
 const TRIES = 4;
 const FIRST_PAUSE_MS = 700;
 
+/** Nobody has seen a picture so soon after it came: a second press within this was meant for the one before. */
+export const GLANCE_MS = 120;
+
 /** The width to ask for so that the picture fills `stage` sharply. */
 export function widthFor(stage) {
   const side = Math.max(stage.clientWidth, stage.clientHeight) * Math.min(devicePixelRatio, 2);
@@ -61,6 +64,14 @@ export class Sheet {
   /** Let the picture go; `load` brings it back. */
   drop() {
     this.picture.remove();
+  }
+
+  /** The word for why nobody may say so of it who pressed that long after it was shown: they have not seen it. */
+  hinders(kind, ms) {
+    if (this.state === "loading") return "still_loading";
+    if (this.state === "broken") return "no_picture";
+    if (ms < GLANCE_MS) return "too_quick";
+    return this.sample.broken && kind === "tag" ? "damaged" : "";
   }
 
   #state(state) {

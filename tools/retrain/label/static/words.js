@@ -9,6 +9,11 @@ export function say(name, values = {}) {
   return text.replace(/\{(\w+)\}/g, (whole, place) => (place in values ? String(values[place]) : whole));
 }
 
+/** Why a device kept an image; its own word where that is a stranger. */
+export function reasonInWords(reason) {
+  return texts[`reason_${reason}`] ?? reason.replaceAll("_", " ");
+}
+
 /** A share of one as a percentage. */
 export function percent(share) {
   return `${Math.round(share * 100)} %`;
